@@ -1,0 +1,186 @@
+"""What a distillation method must offer, and what it is given. The only module of ours that a method file imports,
+besides ``_math``.
+
+A method is one file of ``kdengine/methods``; its name is the method's key. It defines, in this order, a docstring, ``CARD``,
+``Params``, pure loss functions listed in ``LOSSES``, and one subclass of ``Method``. It is found by itself.
+Reads / writes: nothing. Never: a model, a dataset, the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from kdengine.models.contract import NetInfo, Outputs
+
+Family = Literal["response", "feature", "relation", "online", "self", "plain"]
+Need = Literal["logits", "embedding", "stages", "preacts", "stem", "blocks", "index", "input_gradients", "views"]
+TeacherMode = Literal["none", "frozen", "graph", "trained"]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """All that forms, pages, checks and the loop know of a method without running it.
+
+    ``needs``: what it reads of each network and batch. ``teacher_mode``: ``none``; ``frozen`` (eval, no_grad, may be folded);
+    ``graph`` (eval, parameters frozen, autograd on); ``trained``. ``peers``: it trains further networks beside the student.
+    ``chain``: it is a chain of runs, each taught by the one before. ``fidelity``: ``golden`` (equal to the authors' code),
+    ``paper`` (from the formulas), ``abstract`` (reconstructed). ``formula`` is LaTeX.
+    """
+
+    key: str
+    title: str
+    family: Family
+    year: int
+    citation: str
+    links: tuple[str, ...]
+    one_line: str
+    story: tuple[str, str, str]
+    analogy: str
+    formula: str
+    fidelity: Literal["golden", "paper", "abstract"]
+    needs: frozenset[Need] = frozenset({"logits"})
+    teacher_mode: TeacherMode = "frozen"
+    peers: bool = False
+    chain: bool = False
+    min_batch: int = 2
+    batch_order_matters: bool = False
+    capturable: bool = True
+    same_size: bool = False
+    phases: tuple[str, ...] = ("main",)
+
+
+class Params(BaseModel):
+    """Base of a method's knobs. Frozen; unknown names are refused. Declare fields with ``knob``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def knob(default: Any, *, help: str, source: str, low: float | None = None, high: float | None = None, **more: Any) -> Any:
+    """Declare one knob: ``default`` and its ``source``, inclusive bounds, a help text in plain words."""
+    return Field(default, ge=low, le=high, description=help, json_schema_extra={"source": source}, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """The training set as a method sees it when it is built.
+
+    ``labels (N,)`` int64; ``low``/``high``: least and greatest pixel value per channel after normalisation.
+    """
+
+    name: str
+    train_images: int
+    classes: int
+    image_size: int
+    labels: Tensor
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Batch:
+    """One step's images ``x (B, C, H, W)`` normalised, labels ``y (B,)`` int64, ``index (B,)`` int64 into the training set.
+
+    ``views``: further augmentations of the same images, each like ``x``, where the card needs them.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    views: tuple[Tensor, ...] = ()
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where the training stands. ``epoch`` and ``step`` count from 0; ``fraction`` in [0, 1) of the phase.
+
+    ``generator`` is the only source of randomness a method may use; its state is part of the checkpoint.
+    """
+
+    phase: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    generator: torch.Generator
+
+    @property
+    def fraction(self) -> float:
+        """Share of the phase that is done."""
+        return (self.epoch * self.steps + self.step) / max(1, self.epochs * self.steps)
+
+
+class View(Protocol):
+    """A network as a method sees it. Calling it runs the network again, with the same taps and precision."""
+
+    info: NetInfo
+    peers: dict[str, View]
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the loop has computed for this step's ``batch.x``."""
+        ...
+
+    def __call__(self, x: Tensor) -> Outputs:
+        """Run the network on ``x``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of training. ``main`` is the last one and as long as the run's epochs (``epochs=None``).
+
+    ``trains``: networks (``student``, ``peers``) and parts of the method (``method``, ``method.translator``) whose
+    parameters one optimiser updates. ``runs``: the networks that the loop runs forward; the others' outputs are absent.
+    ``terms``: names of the loss terms are whatever ``loss`` returns in that phase.
+    """
+
+    name: str = "main"
+    epochs: int | None = None
+    trains: tuple[str, ...] = ("student", "peers", "method")
+    runs: tuple[str, ...] = ("student", "peers", "teacher")
+    lr_scale: float = 1.0
+
+
+class Method(nn.Module):
+    """Base of every method. Adapters are submodules, banks and constants are buffers, so a checkpoint holds them."""
+
+    Params: ClassVar[type[Params]] = Params
+
+    def __init__(self, params: Any, student: NetInfo, teacher: NetInfo | None, peers: dict[str, NetInfo], data: DataInfo) -> None:
+        super().__init__()
+        self.params: Any = params
+
+    @classmethod
+    def problems(cls, params: Any, student: NetInfo, teacher: NetInfo | None) -> list[tuple[str, str, str]]:
+        """Return why this method cannot work on these networks: (given, allowed, what to do) each; empty = it can."""
+        return []
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the phases in order; the last one is ``main``."""
+        return (Phase(),)
+
+    def loss(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Return the terms of this step, weighted, fp32 scalars; their sum is the loss.
+
+        A bare key belongs to the student, ``peer1/kl`` to that peer. The label term is called ``ce``. ``teacher`` is a
+        ``View``, or None where the card has no teacher or the phase does not run it.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A discovered method: its module's card, knobs, class, pure losses and source file."""
+
+    card: Card
+    params: type[Params]
+    method: type[Method]
+    losses: tuple[Callable[..., Tensor], ...]
+    doc: str
+    file: str = field(repr=False)
