@@ -60,7 +60,7 @@ class Network(nn.Module):
 
     info: NetInfo
 
-    def forward(self, x: Tensor, taps: frozenset[str] = frozenset()) -> Outputs:  # noqa: D102
+    def forward(self, x: Tensor, taps: frozenset[str] = frozenset()) -> Outputs:
         raise NotImplementedError
 
     def foldable(self) -> list[tuple[str, str]]:
