@@ -22,7 +22,7 @@ _PROBE = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torc
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What is installed: versions (None = missing), the torch that this torchvision asks for (``==2.6.0``), the error of importing both."""
+    """What is installed (None = missing), what this torchvision ``wants`` (``==2.6.0``), the ``error`` of importing both."""
 
     torch: str | None
     torchvision: str | None
