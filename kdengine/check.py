@@ -1,0 +1,253 @@
+"""A spec against what exists here: ``resolve`` completes it, ``check`` lists everything that stands in its way.
+
+Reads: the catalogues of methods, models and datasets; weight files' existence; the teacher's run folder.
+Writes: nothing, starts nothing. Never: CUDA (a page calls this).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from kdengine import datasets, methods, models
+from kdengine.errors import KdError, Problem, SpecError, unknown
+from kdengine.home import Home
+from kdengine.methods.contract import Params
+from kdengine.models.contract import NetInfo
+from kdengine.rundir import find_run
+from kdengine.spec import TEACHER_FIELDS, RunSpec, Scalar, problems_of
+from kdengine.status import RunStatus, status_of
+
+
+def resolve(spec: RunSpec) -> RunSpec:
+    """Return the spec complete: every knob of its method, its peers, its place in a chain; no teacher where none is used.
+
+    What is unknown or out of bounds is left as it is, for ``check`` to report.
+    """
+    if spec.method not in methods.entries():
+        return spec
+    card = methods.get(spec.method).card
+    changes: dict[str, object] = {"params": _filled(spec.method, spec.params)}
+    if spec.combine is not None and spec.combine.method in methods.entries():
+        filled = _filled(spec.combine.method, spec.combine.params)
+        changes["combine"] = spec.combine.model_copy(update={"params": filled}).model_dump()
+    if card.peers and not spec.peers:
+        changes["peers"] = (spec.student,)
+    if card.chain:
+        changes |= {"generation": max(1, spec.generation), "teacher": spec.student, "teacher_options": spec.student_options}
+    if not uses_teacher(spec):
+        plain = {f: RunSpec.model_fields[f].get_default(call_default_factory=True) for f in TEACHER_FIELDS}
+        changes |= plain | {"teacher": None}
+    return spec.but(**changes)
+
+
+def check(spec: RunSpec, home: Home) -> list[Problem]:
+    """Return every reason why this spec cannot be trained here; an empty list means that it can."""
+    return [*_method(spec), *_networks(spec), *_data(spec, home), *_teacher(spec, home), *_files(spec)]
+
+
+def complete(values: dict[str, object], home: Home) -> tuple[RunSpec, list[Problem]]:
+    """Make a spec of plain values; return it resolved, with all problems of both kinds.
+
+    Raises:
+        SpecError: the values do not even make a spec; holds all faults, those of ``check`` too where it could look.
+    """
+    try:
+        spec = resolve(RunSpec(**values))
+    except SpecError as error:
+        sound = {k: v for k, v in values.items() if k not in {p.field.split(".")[0] for p in error.problems}}
+        try:
+            more = check(resolve(RunSpec(**sound)), home)
+        except SpecError:  # the rest does not fit together without what was wrong
+            more = []
+        known = {p.field for p in error.problems}
+        raise SpecError(*error.problems, *(p for p in more if p.field not in known)) from None
+    return spec, check(spec, home)
+
+
+def uses_teacher(spec: RunSpec) -> bool:
+    """Say whether the spec's method, or the one combined with it, reads a teacher; an unknown method may."""
+    keys = [spec.method] + ([spec.combine.method] if spec.combine else [])
+    return any(k not in methods.entries() or methods.get(k).card.teacher_mode != "none" for k in keys)
+
+
+def _filled(key: str, given: dict[str, Scalar]) -> dict[str, Scalar]:
+    try:
+        filled: dict[str, Scalar] = methods.get(key).params(**given).model_dump()
+    except ValidationError:
+        return dict(given)
+    return filled
+
+
+def _method(spec: RunSpec) -> Iterator[Problem]:
+    wanted = [("method", spec.method, spec.params, "params.")]
+    if spec.combine is not None:
+        wanted.append(("combine.method", spec.combine.method, spec.combine.params, "combine.params."))
+        if spec.combine.method == spec.method:
+            yield Problem("combine.method", f"{spec.method}, the run's own method", "another method", "leave combine out")
+    for field, key, given, prefix in wanted:
+        if key not in methods.entries():
+            yield unknown("method", key, list(methods.entries()), field)
+            continue
+        entry = methods.get(key)
+        yield from _params(entry.params, given, prefix)
+        if spec.batch_size < entry.card.min_batch:
+            yield Problem(
+                "batch_size", str(spec.batch_size), f"at least {entry.card.min_batch} for {key}", "choose a larger batch"
+            )
+        if spec.generation and not entry.card.chain and field == "method":
+            yield Problem("generation", str(spec.generation), f"0: {key} is not a chain of runs", "leave generation out")
+        if spec.peers and not entry.card.peers and spec.combine is None:
+            yield Problem(
+                "peers",
+                ", ".join(spec.peers),
+                f"none: {key} trains one network",
+                "leave peers out, or choose a method with peers",
+            )
+
+
+def _params(params: type[Params], given: dict[str, Scalar], prefix: str) -> Iterator[Problem]:
+    try:
+        params(**given)
+    except ValidationError as error:
+        yield from problems_of(error, params, prefix)
+
+
+def _networks(spec: RunSpec) -> Iterator[Problem]:
+    wanted = [("student", spec.student, spec.student_options)]
+    wanted += [(f"peers.{i}", peer, spec.student_options) for i, peer in enumerate(spec.peers)]
+    if spec.teacher is not None:
+        wanted.append(("teacher", spec.teacher, spec.teacher_options))
+    sound = True
+    for field, key, options in wanted:
+        if key not in models.cards():
+            sound = False
+            yield unknown("model", key, list(models.cards()), field)
+            continue
+        try:
+            models.cards()[key].options(**options)
+        except ValidationError as error:
+            sound = False
+            yield from problems_of(error, models.cards()[key].options, f"{field.split('.')[0].rstrip('s')}_options.")
+    if sound and spec.method in methods.entries():
+        yield from _fit(spec)
+
+
+def _fit(spec: RunSpec) -> Iterator[Problem]:
+    """Ask the methods whether they can work on these two networks."""
+    student = info(spec.student, spec.image_size, **spec.student_options)
+    teacher = info(spec.teacher, spec.image_size, **spec.teacher_options) if spec.teacher else None
+    wanted = [(spec.method, spec.params)] + ([(spec.combine.method, spec.combine.params)] if spec.combine else [])
+    for key, given in wanted:
+        if key not in methods.entries():
+            continue
+        entry = methods.get(key)
+        try:
+            params = entry.params(**given)
+        except ValidationError:
+            continue  # already reported, field by field
+        if entry.card.teacher_mode != "none" and teacher is None:
+            continue  # reported as a missing teacher
+        yield from (Problem("method", g, a, d) for g, a, d in entry.method.problems(params, student, teacher))
+
+
+@functools.lru_cache(maxsize=256)
+def info(model: str, image_size: int, /, **options: Scalar) -> NetInfo:
+    """Return the numbers of a model (10 classes), built once per process: parameters, multiply-adds, shapes."""
+    return models.build(model, 10, image_size, options).info
+
+
+def _data(spec: RunSpec, home: Home) -> Iterator[Problem]:
+    cards = datasets.cards(home)
+    if spec.dataset not in cards:
+        yield unknown(
+            "dataset",
+            spec.dataset,
+            list(cards),
+            "dataset",
+            "or add your own: python -m kdengine datasets add NAME --parquet PATH",
+        )
+        return
+    there = cards[spec.dataset].train_images
+    usable = there - int(there * spec.val_frac)
+    for field, wish in (("train_images", spec.train_images), ("teacher_train_images", spec.teacher_train_images)):
+        if wish is not None and wish > usable:
+            yield Problem(
+                field,
+                str(wish),
+                f"at most {usable} (the training images of {spec.dataset} less the validation part)",
+                "choose fewer",
+            )
+    images = min(spec.train_images or usable, usable)
+    if images < spec.batch_size:
+        allowed = f"at most {images}, the number of training images"
+        yield Problem("batch_size", str(spec.batch_size), allowed, "choose a smaller batch or more images")
+    if spec.crop_pad >= spec.image_size:
+        yield Problem(
+            "crop_pad", f"{spec.crop_pad} pixels", f"less than the image size, {spec.image_size}", "choose less padding"
+        )
+
+
+def _teacher(spec: RunSpec, home: Home) -> Iterator[Problem]:
+    if spec.teacher is None:
+        if spec.method in methods.entries() and uses_teacher(spec):
+            yield Problem(
+                "teacher", "none", f"a network that teaches: {spec.method} learns from one", "name one, such as resnet20"
+            )
+        return
+    if spec.teacher_weights and not Path(spec.teacher_weights).expanduser().is_file():
+        yield Problem("teacher_weights", "a file that is not there", "a .safetensors file", "check the path, or leave it out")
+    if spec.teacher_run:
+        yield from _pinned(spec, home, spec.teacher_run)
+        return
+    try:
+        asked = spec.teacher_spec()
+    except SpecError as error:
+        yield from (Problem(f"teacher_{p.field}", p.given, p.allowed, p.do) for p in error.problems)
+        return
+    if asked is not None and spec.generation == 0:
+        yield from _teachable(asked)
+
+
+def _teachable(asked: RunSpec) -> Iterator[Problem]:
+    """Check the training that would make the teacher, where it differs from the student's own."""
+    key = asked.method
+    if key not in methods.entries():
+        yield unknown("method", key, list(methods.entries()), "teacher_method")
+    elif methods.get(key).card.teacher_mode in ("frozen", "graph"):
+        yield Problem(
+            "teacher_method", key, "a method that needs no teacher itself, such as base", "pin such a teacher with teacher_run"
+        )
+    size = asked.train_images
+    if size is not None and size < asked.batch_size:
+        yield Problem("teacher_train_images", str(size), f"at least one batch, {asked.batch_size}", "choose more images")
+
+
+def _pinned(spec: RunSpec, home: Home, run_id: str) -> Iterator[Problem]:
+    try:
+        run = find_run(home, run_id)
+        request = run.read_request().spec
+    except KdError as error:
+        yield from (Problem("teacher_run", p.given, p.allowed, p.do) for p in error.problems)
+        return
+    status = status_of(run, home)
+    if status is not RunStatus.FINISHED:
+        yield Problem("teacher_run", f"{run_id}, which is {status}", "a finished run", "wait for it or choose another")
+    for field, own, wanted in (
+        ("network", request.student, spec.teacher), ("dataset", request.dataset, spec.dataset),
+        ("image size", request.image_size, spec.image_size),
+    ):  # fmt: skip
+        if own != wanted:
+            yield Problem(
+                "teacher_run", f"{run_id} with {field} {own}", f"{field} {wanted}, as in this spec", "choose a run that fits"
+            )
+
+
+def _files(spec: RunSpec) -> Iterator[Problem]:
+    inits = [("student_init", spec.student_init)] + [(f"peer_inits.{i}", f) for i, f in enumerate(spec.peer_inits)]
+    for field, file in inits:
+        if file and not Path(file).expanduser().is_file():
+            yield Problem(field, "a file that is not there", "a .safetensors file", "check the path, or leave it out")
