@@ -1,0 +1,328 @@
+"""The rules that keep the rooms apart, read from the sources; each exception stands here with its reason.
+
+Reads: every source file of the repository. Writes: nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIGHT = {
+    "kdengine", "kdengine.errors", "kdengine.home", "kdengine.spec", "kdengine.events", "kdengine.rundir", "kdengine.status",
+    "kdengine.runner", "kdengine.suites", "kdengine.datasets", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair",
+    "kdengine.serve",
+}  # fmt: skip
+LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
+# the command line is light to start with and loads the heavy rooms inside the commands that need them;
+# datasets opens a parquet file to look into it when one is registered
+LIGHT_LATE = {
+    "kdengine.cli": {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.data"},
+    "kdengine.datasets": {"pyarrow", "kdengine.datasets_inspect"},
+    "kdengine.runner": {"kdengine.check"},
+}
+PAGES_WITH_TORCH = {"pages.train", "pages.methods"}
+TORCH_ROOMS = {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.losses", "kdengine.data"}
+PURE_PARTS = {"pages.parts.charts", "pages.parts.words", "pages.parts.tables"}
+
+FILE_LINES, PAGE_LINES, APP_LINES, FUNCTION_P90 = 400, 120, 60, 30
+LONG_FILES: dict[str, str] = {}  # path -> why it is one piece
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
+# a method's key as a string outside its file: which keys may stand where, and why
+KEYS_ALLOWED: dict[str, tuple[set[str], str]] = {
+    "kdengine/suites.py": ({"base", "kd", "fitnet", "ft", "dml", "ban"}, "the demo suite names its methods"),
+    "kdengine/spec.py": ({"base"}, "default of method and teacher_method: training without distillation"),
+}
+# words that are keys of methods and also something else of ours
+HOMONYMS: dict[str, str] = {}
+
+
+# ---- reading the sources --------------------------------------------------------------------------------------------------
+
+
+@cache
+def sources() -> tuple[Path, ...]:
+    """Every Python file of the rooms."""
+    rooms = [p for room in ("kdengine", "store", "pages") for p in sorted((ROOT / room).rglob("*.py"))]
+    return (*(p for p in [ROOT / "app.py"] if p.exists()), *rooms)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _is_typing_only(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def _statements(body: list[ast.stmt], inside: bool) -> Iterator[tuple[ast.stmt, bool]]:
+    """Yield every statement that runs, with whether it stands inside a function (so, runs late)."""
+    for node in body:
+        if _is_typing_only(node):
+            continue
+        yield node, inside
+        late = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for block in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(node, block, []), late)
+        for handler in getattr(node, "handlers", []):
+            yield from _statements(handler.body, late)
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool, int]]:
+    """Yield (module, late, line) of each import; ``from kdengine import x`` counts as ``kdengine.x`` where x is a module."""
+    for node, late in _statements(tree(path).body, False):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, late, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield (inner if is_module(inner) else base), late, node.lineno
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def within(module: str, rooms: set[str]) -> bool:
+    return any(module == room or module.startswith(room + ".") for room in rooms)
+
+
+def breaches(path: Path) -> Iterator[str]:
+    """Yield every import of ``path`` that its room may not make, in words."""
+    name = name_of(path)
+    for module, late, line in imports(path):
+        reason = forbidden(name, module, late)
+        if reason:
+            yield f"{shown(path)}:{line} imports {module}: {reason}"
+
+
+def forbidden(name: str, module: str, late: bool) -> str | None:
+    """Return why module ``name`` may not import ``module`` (``late``: inside a function), None when it may."""
+    if module.split(".")[0] == "tests" or module == "app":
+        return "nobody imports the tests or app"
+    if within(module, {"pages"}) and not (name == "app" or within(name, {"pages"})):
+        return "only app and pages import pages"
+    if within(name, {"kdengine"}):
+        return _forbidden_in_engine(name, module, late)
+    if within(name, {"store"}):
+        if within(module, {"torch", "torchvision", "streamlit"}):
+            return "the store knows neither torch nor Streamlit"
+        if within(module, {"kdengine"}) and module not in LIGHT:
+            return "the store imports the light contract only"
+        return None
+    if within(module, {"duckdb", "sqlite3", "subprocess", "multiprocessing"}):
+        return "pages know neither SQL nor processes"
+    if name in PURE_PARTS and within(module, {"streamlit"}):
+        return "a pure part draws without Streamlit"
+    warm_up = late and within(name, {"pages.parts"})
+    if within(module, {"torch"} | TORCH_ROOMS) and name not in PAGES_WITH_TORCH and not warm_up:
+        return "only the train and methods pages load torch, and a warm-up beside them"
+    return None
+
+
+def _forbidden_in_engine(name: str, module: str, late: bool) -> str | None:
+    if within(module, {"streamlit", "duckdb", "store", "plotly"}):
+        return "the engine knows neither app nor store"
+    if name in LIGHT:
+        if late and within(module, LIGHT_LATE.get(name, set())):
+            return None
+        top = module.split(".")[0]
+        known = module in LIGHT if top == "kdengine" else top in sys.stdlib_module_names or top in LIGHT_MAY
+        return None if known else "a light module stays light"
+    if name.startswith("kdengine.methods.") and name.split(".")[-1] not in {"contract", "_math"}:
+        allowed = {"kdengine.methods.contract", "kdengine.methods._math", "kdengine.models.contract"}
+        return None if not within(module, {"kdengine"}) or module in allowed else "a method imports its contract and _math only"
+    if name.startswith("kdengine.models.") and name != "kdengine.models.contract":
+        return (
+            None
+            if not within(module, {"kdengine"}) or module == "kdengine.models.contract"
+            else "a family imports its contract only"
+        )
+    return None
+
+
+# ---- rooms ----------------------------------------------------------------------------------------------------------------
+
+
+def test_imports_go_one_way() -> None:
+    assert [line for path in sources() for line in breaches(path)] == []
+
+
+def test_the_rule_sees_a_breach() -> None:
+    assert forbidden("kdengine.spec", "torch", False) and forbidden("kdengine.train", "store.db", True)
+    assert forbidden("store.queries", "kdengine.train", False) and forbidden("pages.runs", "duckdb", True)
+    assert forbidden("kdengine.methods.kd", "kdengine.methods.dkd", False) and forbidden("pages.runs", "kdengine.check", False)
+    assert not forbidden("kdengine.train", "torch", False) and not forbidden("pages.train", "kdengine.check", False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-c", "import kdengine; from kdengine import runner, status, rundir, suites, datasets, cli"],
+        ["-c", "import store; from store import db, queries, sandbox"],
+        ["-m", "kdengine", "--help"],
+    ],
+    ids=["kdengine", "store", "help"],
+)
+def test_light_stays_light(command: list[str]) -> None:
+    """``-X importtime`` names every module that a process loads, also one that ends by itself."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command],
+        capture_output=True, text=True, timeout=50, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "pydantic" in loaded or command[0] == "-c", "the list of modules was not read"
+    assert not loaded & {"torch", "torchvision", "streamlit", "sklearn"}
+    if "store" not in command[-1]:
+        assert not loaded & {"pandas", "duckdb"}
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------------
+
+
+def method_keys() -> set[str]:
+    """Keys of the methods: their file names."""
+    files = (ROOT / "kdengine/methods").glob("[a-z]*.py")
+    return {p.stem for p in files} - {"contract"}
+
+
+def test_no_method_is_named_outside_its_file() -> None:
+    found = []
+    for path in sources():
+        where = shown(path)
+        if where.startswith("kdengine/methods/"):
+            continue
+        allowed = KEYS_ALLOWED.get(where, (set(), ""))[0] | set(HOMONYMS)
+        keys = method_keys() - allowed
+        strings = (n for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and n.value in keys)
+        found += [f"{where}:{n.lineno} names {n.value!r}" for n in strings]
+    assert found == []
+
+
+def test_exceptions_still_have_a_use() -> None:
+    """An exception whose reason has gone is removed."""
+    for where, (keys, _) in KEYS_ALLOWED.items():
+        text = (ROOT / where).read_text(encoding="utf-8")
+        assert all(f'"{key}"' in text for key in keys), where
+    for where in LONG_FILES:
+        assert len((ROOT / where).read_text(encoding="utf-8").splitlines()) > FILE_LINES, where
+
+
+def test_no_file_is_a_drawer_for_everything() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [p for p in tracked if FORBIDDEN_NAMES & set(Path(p).with_suffix("").parts)] == []
+
+
+def test_no_path_of_a_machine() -> None:
+    pattern = re.compile(r"(?<![\w.~<])/(?:home/[a-z]\w*|Users/\w+|root|work|mnt|content)/\w")
+    found = []
+    listed = subprocess.run(
+        ["git", "grep", "-lIE", "/(home|Users|root|work|mnt|content)/"], cwd=ROOT, capture_output=True, text=True
+    )
+    for name in listed.stdout.splitlines():
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        found += [f"{name}:{i}" for i, line in enumerate(lines, 1) if pattern.search(line)]
+    assert found == []
+
+
+# ---- sizes ----------------------------------------------------------------------------------------------------------------
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def budget(path: Path) -> int:
+    where = shown(path)
+    if where == "app.py":
+        return APP_LINES
+    return PAGE_LINES if re.fullmatch(r"pages/\w+\.py", where) else FILE_LINES
+
+
+def test_files_keep_their_budget() -> None:
+    long = {shown(p): lines_of(p) for p in sources() if lines_of(p) > budget(p) and shown(p) not in LONG_FILES}
+    assert long == {}
+
+
+@pytest.mark.parametrize("room", ["kdengine", "store", "pages"])
+def test_functions_stay_short(room: str) -> None:
+    paths = [p for p in sources() if shown(p).startswith(room)]
+    functions = [n for p in paths for n in ast.walk(tree(p)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = [(n.end_lineno or n.lineno) - n.lineno + 1 for n in functions]
+    assert statistics.quantiles(lengths, n=10)[-1] <= FUNCTION_P90
+
+
+def test_ruff_holds_complexity_and_bans() -> None:
+    lint = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
+    assert {"C90", "TID", "F", "B"} <= set(lint["select"])
+    assert lint["mccabe"]["max-complexity"] <= 10
+
+
+# ---- documents ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_module_says_what_it_reads_and_writes() -> None:
+    silent = []
+    for path in sources():
+        doc = ast.get_docstring(tree(path)) or ""
+        exempt = shown(path).startswith("kdengine/methods/") and path.stem in method_keys()  # their docstring has its own form
+        if lines_of(path) and not exempt and not ("Reads" in doc and re.search("writes", doc, re.I)):
+            silent.append(shown(path))
+    assert silent == []
+
+
+def test_readme_lists_the_methods() -> None:
+    from kdengine.methods import entries  # here, because it loads torch and the other tests need none
+
+    cards = sorted((entry.card for entry in entries().values()), key=lambda card: (card.year, card.key))
+    expected = [f"| `{card.key}` | {card.title} | {card.family} | {card.year} |" for card in cards]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("<!-- methods") : text.index("<!-- end of methods -->")].splitlines()
+    assert [line for line in table if line.startswith("| `")] == expected, "put these lines into README.md:\n" + "\n".join(
+        expected
+    )
+
+
+def test_readme_opens_with_picture_and_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("![") and "(docs/app.png)" in text.splitlines()[0]
+    first = [text.index(part) for part in ("docs/app.png", "make demo", "make test", "RunSpec -> check", "To add one")]
+    assert first == sorted(first)
+
+
+def test_makefile_offers_what_is_promised() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("setup", "demo", "app", "check", "test", "bench", "clean"):
+        assert re.search(rf"^{target}:.*##", text, re.M), target
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def test_requirements_all_have_a_reason() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        wanted = [line for line in lines if line and not line.startswith(("#", "-r"))]
+        assert all(re.match(r"[\w-]+[<>=,.\d]+ +# \w", line) for line in wanted), name
