@@ -1,0 +1,90 @@
+"""What many methods' losses are made of: exact precision, softened distributions, label loss, matching of sizes.
+
+Reads / writes: nothing. Never: a method, a network, randomness.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+P = ParamSpec("P")
+
+
+def exact(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Compute ``loss`` outside autocast, tensors below fp32 raised to fp32; float64 stays float64.
+
+    A softmax or a squared difference in bf16 has two or three digits; the gradient of a distillation term needs more.
+    Only tensors given directly or in a tuple or list are raised; integer tensors are left alone.
+    """
+
+    @functools.wraps(loss)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        device = _device([*args, *kwargs.values()])
+        with torch.autocast(device, enabled=False):
+            return loss(*(_raised(a) for a in args), **{k: _raised(v) for k, v in kwargs.items()})  # type: ignore[arg-type]
+
+    return wrapped
+
+
+def _raised(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() and value.element_size() < 4 else value
+    if isinstance(value, tuple | list):
+        return type(value)(_raised(v) for v in value)
+    return value
+
+
+def _device(values: list[Any]) -> str:
+    """Return the kind of device of the first tensor; cpu when there is none."""
+    for value in values:
+        if isinstance(value, Tensor):
+            return value.device.type
+        if isinstance(value, tuple | list) and value:
+            return _device(list(value))
+    return "cpu"
+
+
+@exact
+def ce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with the labels: mean over the batch of ``-log softmax(logits)[y]``.
+
+    logits ``(B, K)``, labels ``(B,)`` int64. Scalar, nats.
+    """
+    return F.cross_entropy(logits, labels)
+
+
+@exact
+def soft_kl(logits_s: Tensor, logits_t: Tensor, T: float) -> Tensor:
+    """Softened divergence: ``T^2 / B * sum_n KL(softmax(z_t / T) || softmax(z_s / T))``.
+
+    Both ``(B, K)``. The sum runs over the classes and only the batch is averaged; averaging over the classes too, as
+    ``kl_div``'s default does, makes the loss K times too small. ``T^2`` keeps the gradient's size when T changes.
+    """
+    log_s = F.log_softmax(logits_s / T, dim=1)
+    log_t = F.log_softmax(logits_t / T, dim=1)
+    return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True) * (T * T)
+
+
+@exact
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over all elements of the squared difference of two tensors of one shape."""
+    return F.mse_loss(a, b)
+
+
+def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both maps ``(B, C, H, W)`` at one resolution: the larger one is averaged down (adaptive average pooling).
+
+    Each axis has the smaller of the two sizes, so maps of different proportions meet as well.
+    """
+    size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
+    return _pooled(a, size), _pooled(b, size)
+
+
+def _pooled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if tuple(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size)

@@ -1,0 +1,155 @@
+r"""FitNet hints: the student's map in the middle, translated by a small convolution, becomes the teacher's.
+
+**Matched**: the map after one stage (``stage``, counted from 1; 2 of 3 by default), after its last ReLU.
+
+**Formula**: hint = mean over all elements of (r(F_s) - F_t)^2. form="joint": L = CE(z_s, y) + beta * hint. form="two_stage":
+first beta * hint alone for ``hint_epochs`` epochs, then L = CE(z_s, y) + lambda_kd * mean_n KL(softmax(z_t / T) ||
+softmax(z_s / T)).
+
+**Source**: A. Romero, N. Ballas, S. E. Kahou, A. Chassang, C. Gatta, Y. Bengio, "FitNets: Hints for Thin Deep Nets",
+ICLR 2015, arXiv 1412.6550, section 2.2 (hint loss, equation 3, with a convolutional regressor) and 2.3 (two stages).
+
+**Differs**: the paper trains in two stages and has half the squared distance; the joint form with weight 100 is
+RepDistiller's and mdistiller's, whose tables are the ones people compare with, so it is the default. The paper lowers the
+weight of its second stage linearly from 4 to 1; here it is constant, the mean of both. Regressor: linear, 1x1 where the
+sizes agree, 3x3 with stride 2 or 4x4 transposed where they differ by 2, otherwise as large as the surplus, as in the paper
+("valid"); a student map too small for that meets the teacher's map averaged down. RepDistiller and mdistiller add BatchNorm
+and ReLU (regressor="bn_relu"). Knowledge-Distillation-Zoo has no regressor, the last map and weight 0.1 (regressor="none",
+stage=3, beta=0.1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from kdengine.methods import contract
+from kdengine.methods._math import ce, match_size, mse, soft_kl
+from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.models.contract import NetInfo, Shape
+
+CARD = Card(
+    key="fitnet",
+    title="FitNet hints",
+    family="feature",
+    year=2015,
+    citation="A. Romero, N. Ballas, S. E. Kahou, A. Chassang, C. Gatta, Y. Bengio, FitNets: Hints for Thin Deep Nets, ICLR 2015",
+    links=("https://arxiv.org/abs/1412.6550",),
+    one_line="A small convolution translates the student's map in the middle; the result must equal the teacher's map.",
+    story=(
+        "Half-way through both networks stands a map: for each place of the image, what has been recognised there so far.",
+        "The student's map has other channels, so a learnt convolution, the regressor, translates it into the teacher's.",
+        "The squared difference is the hint: it tells the student's lower half what to see, not only what to say at the end.",
+    ),
+    analogy="A cook's apprentice is not only given the finished dish to taste, but also the sauce half-way through.",
+    formula=r"\mathcal{L} = \mathrm{CE}(z_s, y) + \beta\,\frac{1}{|F_t|}\left\| r(F_s) - F_t \right\|_2^2",
+    fidelity="golden",
+    needs=frozenset({"logits", "stages"}),
+    phases=("hint", "main"),
+)
+
+
+class Params(contract.Params):
+    """Where the hint is given, how much it counts, and in which form."""
+
+    beta: float = knob(
+        100.0, low=0, high=1e6, help="weight of the hint", source="RepDistiller -b 100, mdistiller FEAT_WEIGHT 100"
+    )
+    stage: int = knob(
+        2, low=1, high=8, help="the stage, counted from 1, whose map is matched", source="RepDistiller hint_layer 2"
+    )
+    regressor: Literal["linear", "bn_relu", "none"] = knob(
+        "linear",
+        help="linear: a convolution; bn_relu: with BatchNorm and ReLU; none: maps must have equal shapes",
+        source="the paper",
+    )
+    form: Literal["joint", "two_stage"] = knob(
+        "joint",
+        help="joint: hint and labels together; two_stage: the hint first, then soft targets",
+        source="RepDistiller, mdistiller",
+    )
+    hint_epochs: int = knob(
+        10, low=1, high=1000, help="two_stage: epochs of the hint alone", source="ours; the paper stops by validation"
+    )
+    T: float = knob(3.0, low=0.5, high=100, help="two_stage: temperature of the second stage", source="the paper: 3")
+    lambda_kd: float = knob(
+        2.5, low=0, high=1000, help="two_stage: weight of the soft targets", source="mean of the paper's decay from 4 to 1"
+    )
+
+
+def fitnet(map_s: Tensor, map_t: Tensor) -> Tensor:
+    """Hint loss: mean over all elements of ``(map_s - map_t)^2``.
+
+    map_s (already translated by the regressor), map_t: both ``(B, C, H, W)``. Scalar.
+    """
+    return mse(map_s, map_t)
+
+
+LOSSES = (fitnet,)
+
+
+class FitNet(contract.Method):
+    """Labels and the hint, together or one after the other."""
+
+    def __init__(self, params: Any, student: NetInfo, teacher: NetInfo | None, peers: dict[str, NetInfo], data: DataInfo) -> None:
+        super().__init__(params, student, teacher, peers, data)
+        assert teacher is not None
+        self.stage = params.stage - 1
+        self.regressor = _regressor(student.stages[self.stage], teacher.stages[self.stage], params.regressor)
+
+    @classmethod
+    def problems(cls, params: Any, student: NetInfo, teacher: NetInfo | None) -> list[tuple[str, str, str]]:
+        """Refuse a stage that one of the networks does not have, and unequal maps without a regressor."""
+        if teacher is None:
+            return []
+        last = min(len(student.stages), len(teacher.stages))
+        if params.stage > last:
+            return [(f"stage {params.stage}", f"1 to {last}, the stages that both networks have", "choose an earlier stage")]
+        shapes = student.stages[params.stage - 1], teacher.stages[params.stage - 1]
+        if params.regressor == "none" and shapes[0] != shapes[1]:
+            given = f"regressor none with maps {shapes[0]} and {shapes[1]} (channels, height, width)"
+            return [(given, "equal shapes, or a regressor", "set regressor=linear, or choose networks of one family")]
+        return []
+
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase, or the hint alone and then soft targets."""
+        sides = ("student", "teacher")
+        if self.params.form == "joint":
+            return (Phase(trains=("student", "method"), runs=sides),)
+        return (
+            Phase("hint", epochs=self.params.hint_epochs, trains=("student", "method"), runs=sides),
+            Phase(trains=("student",), runs=sides),
+        )
+
+    def loss(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Return the label term and the hint; in the two-stage form the hint, later labels and soft targets."""
+        p = self.params
+        if progress.phase == "hint":
+            return {"hint": self._hint(student, teacher)}
+        logits = student.outputs.logits
+        terms = {"ce": ce(logits, batch.y)}
+        if p.form == "joint":
+            return terms | {"hint": self._hint(student, teacher)}
+        # the paper's soft targets carry no T^2
+        return terms | {"kd": p.lambda_kd / p.T**2 * soft_kl(logits, teacher.outputs.logits, p.T)}
+
+    def _hint(self, student: View, teacher: View) -> Tensor:
+        map_s, map_t = student.outputs.stages, teacher.outputs.stages
+        assert map_s is not None and map_t is not None
+        return self.params.beta * fitnet(*match_size(self.regressor(map_s[self.stage]), map_t[self.stage]))
+
+
+def _regressor(shape_s: Shape, shape_t: Shape, kind: str) -> nn.Module:
+    """Return the layer that gives a student's map the teacher's channels and, where a convolution can, its size."""
+    if kind == "none":
+        return nn.Identity()
+    (channels_s, height_s, _), (channels_t, height_t, _) = shape_s, shape_t
+    layer: nn.Module
+    if height_s == 2 * height_t:
+        layer = nn.Conv2d(channels_s, channels_t, 3, stride=2, padding=1)
+    elif 2 * height_s == height_t:
+        layer = nn.ConvTranspose2d(channels_s, channels_t, 4, stride=2, padding=1)
+    else:
+        layer = nn.Conv2d(channels_s, channels_t, max(1, 1 + height_s - height_t))
+    return layer if kind == "linear" else nn.Sequential(layer, nn.BatchNorm2d(channels_t), nn.ReLU())
