@@ -52,8 +52,8 @@ test: setup-dev  ## every test, browser included: under ten minutes on two cores
 	@$(PY) -m pytest -n 2 --dist worksteal
 
 bench: setup  ## short forms of the measurements (benchmarks/README.md has the long ones)
-	@$(PY) benchmarks/query_speed.py
-	@$(PY) benchmarks/train_throughput.py --segments 1 --steps 4
+	@$(PY) -m benchmarks.query_speed --repeats 5
+	@$(PY) -m benchmarks.train_throughput --segments 1 --steps 4 --tries 1
 
 clean:  ## remove what can be made again; runs and results in KD_HOME stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
