@@ -27,7 +27,7 @@ def exact(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         device = _device([*args, *kwargs.values()])
         with torch.autocast(device, enabled=False):
-            return loss(*(_raised(a) for a in args), **{k: _raised(v) for k, v in kwargs.items()})  # type: ignore[arg-type]
+            return loss(*(_raised(a) for a in args), **{k: _raised(v) for k, v in kwargs.items()})
 
     return wrapped
 

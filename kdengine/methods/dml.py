@@ -10,7 +10,7 @@ r"""Deep mutual learning: networks that learn together and from one another, wit
 **Differs**: the paper updates the networks in turn and predicts anew after each update; here, as in Knowledge-Distillation-Zoo
 and chxy95's code, all predict once and are then updated together, which saves forward passes. One optimiser over all
 networks equals one for each, because no term's gradient reaches a peer. The paper has no weight; lambda_kd = 1 is its form.
-The same network may be its own peer's kind: they differ by their initial weights.
+Networks of one kind may be peers: they differ by their initial weights.
 """
 
 from __future__ import annotations

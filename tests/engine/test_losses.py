@@ -1,0 +1,192 @@
+"""The pure losses against two truths that are not ours to write: published code's values, and NumPy from the formulas.
+
+``tests/golden/<method>.json`` holds values that the authors' or the best-known code gives on closed-form inputs, computed in
+float64 and printed with eight decimals. No test writes such a file; a loss without a value fails.
+Reads: tests/golden. Writes: nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kdengine import losses
+from kdengine.errors import KdError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PRINTED = 6e-9  # eight decimals are given: half a unit of the last one, and a little
+LOSSES = losses.by_name()
+
+
+def _grid(*sizes: int) -> list[Tensor]:
+    """Return one index tensor per axis, float64, each of the full shape."""
+    return list(torch.meshgrid(*(torch.arange(s, dtype=torch.float64) for s in sizes), indexing="ij"))
+
+
+def inputs() -> dict[str, Tensor]:
+    """Return the closed-form inputs by name: logits (8, 10), embeddings (8, 12), maps (8, 4, 4, 4) and (8, 8, 2, 2)."""
+    i, j = _grid(8, 10)
+    e, d = _grid(8, 12)
+    n, c, h, w = _grid(8, 4, 4, 4)
+    n2, c2, h2, w2 = _grid(8, 8, 2, 2)
+    return {
+        "ls": 2 * torch.sin(0.7 * i + 1.3 * j),
+        "lt": 3 * torch.cos(0.5 * i + 0.9 * j),
+        "y": torch.arange(8),
+        "es": torch.sin(0.3 * e**2 + 0.8 * d) + 0.1 * e,
+        "et": torch.cos(0.2 * e**2 + 0.6 * d) - 0.05 * d,
+        "fs": torch.sin(0.5 * n + 0.9 * c + 0.3 * h + 0.4 * w),
+        "ft": torch.cos(0.4 * n + 0.7 * c + 0.5 * h + 0.2 * w),
+        "fs2": torch.sin(0.6 * n2 + 0.5 * c2 + 0.2 * h2 + 0.7 * w2),
+        "ft2": torch.cos(0.3 * n2 + 0.8 * c2 + 0.6 * h2 + 0.1 * w2),
+    }
+
+
+def cases(method: str) -> list[dict[str, Any]]:
+    """Return a method's golden cases; none where the file is missing."""
+    file = GOLDEN / f"{method}.json"
+    return json.loads(file.read_text())["cases"] if file.exists() else []
+
+
+def call(case: dict[str, Any], dtype: torch.dtype = torch.float64) -> Tensor:
+    """Compute a case's loss with its floating inputs cast to ``dtype``."""
+    known = inputs()
+    args = [known[a].to(dtype) if known[a].is_floating_point() else known[a] for a in case["args"]]
+    return LOSSES[case["loss"]](*args, **case["kwargs"])
+
+
+ALL_CASES = [pytest.param(c, id=f"{m}-{c['loss']}-{n}") for m in losses.by_method() for n, c in enumerate(cases(m))]
+
+
+@pytest.mark.parametrize("method", losses.by_method())
+def test_every_loss_has_a_golden_value(method: str) -> None:
+    expected = {loss.__name__ for loss in losses.by_method()[method]}
+    found = {case["loss"] for case in cases(method)}
+    assert found == expected, f"tests/golden/{method}.json must hold a value of every loss of {method}, and of no other"
+    assert all(case["source"] for case in cases(method))
+
+
+def test_golden_files_belong_to_methods() -> None:
+    assert {f.stem for f in GOLDEN.glob("*.json")} == set(losses.by_method())
+
+
+@pytest.mark.parametrize("case", ALL_CASES)
+def test_golden_value(case: dict[str, Any]) -> None:
+    value = call(case)
+    assert value.shape == () and value.dtype == torch.float64
+    assert value.item() == pytest.approx(case["value"], rel=1e-7, abs=PRINTED)
+
+
+@pytest.mark.parametrize("case", ALL_CASES)
+def test_half_precision_inputs_are_raised(case: dict[str, Any]) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        value = call(case, torch.bfloat16)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(case["value"], rel=0.01)
+    assert call(case, torch.float16).dtype == torch.float32
+
+
+@pytest.mark.parametrize("case", ALL_CASES)
+def test_gradient_against_finite_differences(case: dict[str, Any]) -> None:
+    known = inputs()
+    student, *others = (known[a] for a in case["args"])
+    # three images and shifted maps: fewer numbers, and no element where an absolute value has its kink
+    student, others = (student[:3] + 0.01).requires_grad_(), [o[:3] for o in others]
+    assert torch.autograd.gradcheck(lambda s: LOSSES[case["loss"]](s, *others, **case["kwargs"]), (student,))
+
+
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES.values() if loss.__name__ != "ce"], ids=lambda f: f.__name__)
+def test_nothing_to_learn_from_an_equal(loss: Callable[..., Tensor]) -> None:
+    x = inputs()["fs" if loss.__name__ in ("fitnet", "ft", "ft_attention") else "ls"]
+    assert loss(x, x).item() == pytest.approx(0, abs=1e-12)
+
+
+# the formulas again, in NumPy, written without looking at the code
+
+
+def _np_softmax(z: np.ndarray, T: float = 1.0) -> np.ndarray:
+    e = np.exp(z / T - (z / T).max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def _np_kd(s: np.ndarray, t: np.ndarray, T: float = 1.0) -> float:
+    p, q = _np_softmax(t, T), _np_softmax(s, T)
+    return float(T * T * (p * np.log(p / q)).sum() / len(s))
+
+
+def _np_ft(s: np.ndarray, t: np.ndarray) -> float:
+    rows = [np.abs(b / np.sqrt((b**2).sum()) - a / np.sqrt((a**2).sum())).ravel() for a, b in zip(s, t, strict=True)]
+    return float(np.mean(rows))
+
+
+LOGIT_ORACLES: dict[str, Callable[..., float]] = {"kd": _np_kd, "ban": _np_kd, "dml": _np_kd}
+MAP_ORACLES: dict[str, Callable[..., float]] = {
+    "fitnet": lambda s, t: float(((s - t) ** 2).mean()),
+    "ft": _np_ft,
+    "ft_attention": lambda s, t: _np_ft((s**2).mean(1), (t**2).mean(1)),
+}
+
+
+@pytest.mark.parametrize("name", LOGIT_ORACLES)
+@pytest.mark.parametrize("T", [1.0, 2.5, 20.0])
+def test_logit_losses_against_numpy(name: str, T: float) -> None:
+    rng = np.random.default_rng(7)
+    s, t = 5 * rng.standard_normal((6, 13)), 5 * rng.standard_normal((6, 13))
+    extra = () if name == "dml" else (T,)
+    expected = LOGIT_ORACLES[name](s, t, *extra)
+    assert LOSSES[name](torch.tensor(s), torch.tensor(t), *extra).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MAP_ORACLES)
+def test_map_losses_against_numpy(name: str) -> None:
+    rng = np.random.default_rng(7)
+    s, t = rng.standard_normal((5, 6, 3, 4)), rng.standard_normal((5, 6, 3, 4))
+    expected = MAP_ORACLES[name](s, t)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        maps = [torch.tensor(a).contiguous(memory_format=layout) for a in (s, t)]
+        assert LOSSES[name](*maps).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_label_loss_against_numpy() -> None:
+    rng = np.random.default_rng(7)
+    z, y = rng.standard_normal((9, 4)), rng.integers(0, 4, 9)
+    expected = -np.log(_np_softmax(z)[np.arange(9), y]).mean()
+    assert losses.ce(torch.tensor(z), torch.tensor(y)).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_softened_loss_survives_extreme_logits() -> None:
+    s = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
+    value = losses.kd(s, torch.tensor([[-1e4, 0.0, 1e4]]), T=1.0)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(s.grad).all()
+
+
+def test_peers_get_no_gradient() -> None:
+    own, peer = inputs()["ls"].requires_grad_(), inputs()["lt"].requires_grad_()
+    losses.dml(own, peer).backward()
+    assert own.grad is not None and peer.grad is None
+
+
+def test_names_are_importable() -> None:
+    scope: dict[str, Any] = {}
+    exec("from kdengine.losses import *", scope)
+    assert set(LOSSES) <= set(scope) and set(LOSSES) <= set(dir(losses))
+    with pytest.raises(AttributeError, match="did you mean 'fitnet'"):
+        losses.fitnets
+
+
+def test_two_functions_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kd() -> None: ...
+
+    double = {"kd": types.SimpleNamespace(losses=(losses.kd,)), "other": types.SimpleNamespace(losses=(kd,))}
+    monkeypatch.setattr("kdengine.methods.entries", lambda: double)
+    with pytest.raises(KdError, match="a second loss 'kd', in method other"):
+        losses.by_name()
