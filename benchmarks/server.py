@@ -54,8 +54,9 @@ class Server:
         self._server = subprocess.Popen(command(self._port), cwd=ROOT, env=env, **quiet)
         self._await_health()
         profile = self._home.root / f".browser-{self._port}"
-        argv = [self._browser_path, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--remote-debugging-port=0", f"http://{HOST}:{self._port}"]  # fmt: skip
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
+        address = f"http://{HOST}:{self._port}"
+        argv = [self._browser_path, *flags, f"--user-data-dir={profile}", "--remote-debugging-port=0", address]
         self._browser = subprocess.Popen(argv, **quiet)
         return self
 
