@@ -20,17 +20,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT = {
-    "kdengine", "kdengine.errors", "kdengine.home", "kdengine.spec", "kdengine.events", "kdengine.rundir", "kdengine.status",
-    "kdengine.runner", "kdengine.suites", "kdengine.datasets", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair",
-    "kdengine.serve",
+    "kdengine", "kdengine.errors", "kdengine.home", "kdengine.spec", "kdengine.events", "kdengine.eventlog", "kdengine.rundir",
+    "kdengine.status", "kdengine.slots", "kdengine.runner", "kdengine.suites", "kdengine.datasets", "kdengine.datasets_inspect",
+    "kdengine.catalogue", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
-# datasets opens a parquet file to look into it when one is registered
+# datasets_inspect opens images and parquet files when a dataset is registered
 LIGHT_LATE = {
     "kdengine.cli": {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.data"},
-    "kdengine.datasets": {"pyarrow", "kdengine.datasets_inspect"},
-    "kdengine.runner": {"kdengine.check"},
+    "kdengine.datasets_inspect": {"numpy", "pyarrow", "PIL"},
 }
 PAGES_WITH_TORCH = {"pages.train", "pages.methods"}
 TORCH_ROOMS = {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.losses", "kdengine.data"}
@@ -280,6 +279,12 @@ def test_ruff_holds_complexity_and_bans() -> None:
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
     assert {"C90", "TID", "F", "B"} <= set(lint["select"])
     assert lint["mccabe"]["max-complexity"] <= 10
+
+
+def test_light_rooms_are_typed_strictly() -> None:
+    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["overrides"]
+    strict = next(set(o["module"]) for o in overrides if o.get("disallow_untyped_defs"))
+    assert strict == LIGHT - {"kdengine.__main__"} | {"store.*"}
 
 
 # ---- documents ------------------------------------------------------------------------------------------------------------
