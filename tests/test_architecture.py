@@ -29,6 +29,7 @@ LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich
 # datasets_inspect opens images and parquet files when a dataset is registered
 LIGHT_LATE = {
     "kdengine.cli": {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.data"},
+    "kdengine.runner": {"kdengine.check"},  # only to complete the spec of a teacher that has knobs
     "kdengine.datasets_inspect": {"numpy", "pyarrow", "PIL"},
 }
 PAGES_WITH_TORCH = {"pages.train", "pages.methods"}
@@ -317,6 +318,12 @@ def test_readme_opens_with_picture_and_commands() -> None:
     assert text.startswith("![") and "(docs/app.png)" in text.splitlines()[0]
     first = [text.index(part) for part in ("docs/app.png", "make demo", "make test", "RunSpec -> check", "To add one")]
     assert first == sorted(first)
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
+    links = [(path, link) for path in documents for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))]
+    assert [f"{shown(p)}: {link}" for p, link in links if "://" not in link and not (p.parent / link).exists()] == []
 
 
 def test_makefile_offers_what_is_promised() -> None:
