@@ -1,0 +1,102 @@
+"""What this is, how the newest suite stands, what is running, where to go. Reads: the store. Writes: the demo, when asked."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts import actions, blocks, charts, fetch, plan, state, words
+
+DEMO = "demo"
+
+
+def demo_button(kind: str) -> None:
+    """Offer the demo, or the way to watch it while it runs."""
+    if len(fetch.runs(suite=DEMO, status=words.ACTIVE)) or actions.pending("demo"):
+        if st.button("Watch the demo", type="primary", icon=":material/monitoring:", key="watch-demo"):
+            st.switch_page("pages/compare.py", query_params={"suite": DEMO})
+        return
+    minutes = words.roughly(plan.demo_s(fetch.runs(suite=DEMO, status="finished")))
+    if st.button(f"Run the demo ({minutes}, CPU is enough)", type=kind, icon=":material/play_arrow:", key="run-demo"):
+        actions.run_demo()
+        st.rerun()
+
+
+def standings(suite: str) -> None:
+    """Draw how the methods of the newest suite stand."""
+    rows = fetch.runs(suite=suite)
+    compared = fetch.students(rows)
+    board = fetch.ask("leaderboard", ids=tuple(compared["run_id"]), over=False)
+    st.subheader(f"Suite {suite}: {words.leads(board)}" if len(board) else f"Suite {suite}", anchor=False)
+    if board.empty:
+        st.markdown("Bars appear when the first student has ended an epoch.")
+        return
+    levels = fetch.teacher_levels(rows)
+    blocks.chart(charts.leaderboard(board, references=levels), "home-board", alt="Test accuracy per method", zoom=False)
+    over = int((compared["status"] == "finished").sum())
+    blocks.note(
+        f"Best test accuracy, mean and standard deviation over {words.count(int(board['n'].max()), 'seed')}.",
+        f"{over} of {words.count(len(compared), 'run')} finished.",
+    )
+    st.page_link(
+        "pages/compare.py", label="Compare their curves", icon=":material/stacked_line_chart:", query_params={"suite": suite}
+    )
+
+
+def freshest() -> None:
+    """Draw what runs, then the five newest runs."""
+    going = fetch.active()
+    busy = len(going) > 0
+    st.subheader("Running now" if busy else "Newest runs", anchor=False)
+    rows = going.sort_values("status", ascending=False).head(5) if busy else fetch.ask("newest", 5)
+    for row in rows.to_dict("records"):
+        blocks.run_line(row)
+    st.page_link("pages/runs.py", label="All runs", icon=":material/list:")
+
+
+def doors() -> None:
+    """Three ways on."""
+    for column, (target, label, icon, sentence) in zip(st.columns(3), DOORS, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.page_link(target, label=f"**{label}**", icon=icon)
+            st.markdown(f":gray[{sentence}]")
+
+
+DOORS = (
+    (
+        "pages/train.py",
+        "Train a student",
+        ":material/play_arrow:",
+        "Choose how it learns, from whom and on which images, and launch it.",
+    ),
+    ("pages/runs.py", "Watch the runs", ":material/list:", "See what is running and queued; stop, resume or repeat it."),
+    (
+        "pages/compare.py",
+        "Compare methods",
+        ":material/stacked_line_chart:",
+        "Lay curves over one another, with their spread over seeds.",
+    ),
+)
+
+blocks.say(
+    "Train small networks with the help of big ones",
+    "A big network (the teacher) shows a small one (the student) more than the right answers. "
+    "Here you train such pairs, watch them learn and see which way of teaching works best.",
+)
+suite = fetch.newest_suite()
+if suite is None:
+    blocks.first_steps(demo_button)
+else:
+    demo_button("primary" if suite == DEMO and not len(fetch.active()) else "secondary")
+
+    def body() -> None:
+        """The live part."""
+        state.settle(suite, fetch.newest_suite())
+        wide, narrow = st.columns([5, 3], gap="large")
+        with wide:
+            standings(str(suite))
+        with narrow:
+            freshest()
+
+    state.live(body, busy=bool(len(fetch.active())))
+st.space("small")
+doors()

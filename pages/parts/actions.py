@@ -1,0 +1,57 @@
+"""What buttons set in motion: launches, stops, repeats; done by the pulse, off the page's thread.
+
+Reads: nothing. Writes: run folders, through the runner. Never: waits for a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdengine import runner, suites
+from kdengine.spec import RunSpec
+from pages.parts import pulse
+
+
+def pending(key: str) -> bool:
+    """Say whether something that was asked for under ``key`` is still under way."""
+    return key in pulse.of().pending
+
+
+def run_demo() -> None:
+    """Queue the demo suite; its specs are completed first, which loads the catalogue of methods."""
+    home = pulse.of().home
+
+    def launch() -> None:
+        from kdengine import check  # loads torch: not before somebody wants to train
+
+        runner.launch_suite(home, [check.resolve(spec) for spec in suites.demo_suite()], complete=check.resolve)
+
+    pulse.of().ask("demo", "launching the demo", launch)
+
+
+def launch(specs: Sequence[RunSpec]) -> list[str]:
+    """Put complete specs into the queue, missing teachers first, and return the names of their runs.
+
+    Raises:
+        KdError: a teacher cannot be resolved.
+    """
+    from kdengine import check
+
+    ids = runner.launch_suite(pulse.of().home, specs, complete=check.resolve)
+    pulse.of().store.take_in()
+    return ids
+
+
+def stop(run_id: str) -> None:
+    """Stop a run: asked politely, after ten seconds not."""
+    pulse.of().ask(f"stop-{run_id}", f"stopping {run_id}", lambda: runner.cancel(pulse.of().home, run_id))
+
+
+def resume(run_id: str) -> None:
+    """Queue a run to go on from its last checkpoint."""
+    pulse.of().ask(f"resume-{run_id}", f"resuming {run_id}", lambda: runner.resume(pulse.of().home, run_id))
+
+
+def retry(run_id: str) -> None:
+    """Launch the spec of a run again, as a new run."""
+    pulse.of().ask(f"retry-{run_id}", f"repeating {run_id}", lambda: runner.retry(pulse.of().home, run_id))

@@ -1,0 +1,112 @@
+"""One hue per family of methods, a shade per method, the same everywhere: in curves, bars and cards.
+
+Reads: the catalogue of methods. Writes: nothing. Never: Streamlit, torch.
+
+Every colour has at least 3:1 contrast against the light and the dark background, so that a figure looks the same in both and
+in a talk. The five hues keep their distance for the common kinds of colour blindness; dash and marker say the same again.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+from kdengine import catalogue
+
+# family -> lightness, chroma, hue (OKLCH) of its first method
+FAMILIES: dict[str, tuple[float, float, float]] = {
+    "response": (0.50, 0.16, 258),
+    "feature": (0.58, 0.16, 40),
+    "relation": (0.62, 0.14, 160),
+    "online": (0.62, 0.16, 335),
+    "self": (0.60, 0.16, 300),
+    "plain": (0.58, 0.012, 260),
+}
+SYMBOLS = {
+    "response": "circle",
+    "feature": "square",
+    "relation": "diamond",
+    "online": "triangle-up",
+    "self": "x",
+    "plain": "circle-open",
+}
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+REFERENCE = "#7d828b"  # the teacher's line: readable on both backgrounds, always dashed
+LUMINANCE = (0.122, 0.298)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How one method is drawn: ``colour`` (#rrggbb), ``dash`` and ``symbol`` as plotly names them."""
+
+    colour: str
+    dash: str
+    symbol: str
+
+    def faint(self, opacity: float = 0.15) -> str:
+        """Return the colour with ``opacity``, for the band over seeds."""
+        r, g, b = (int(self.colour[i : i + 2], 16) for i in (1, 3, 5))
+        return f"rgba({r},{g},{b},{opacity})"
+
+
+@functools.cache
+def style_of(method: str) -> Style:
+    """Return how ``method`` is drawn; an unknown key is drawn like a plain method."""
+    label = catalogue.label_of(method)
+    family = label.family if label.family in FAMILIES else "plain"
+    sisters = [m.key for m in catalogue.labels().values() if m.family == label.family]
+    place = sisters.index(method) if method in sisters else 0
+    return Style(_shade(family, place), DASHES[place % len(DASHES)], SYMBOLS[family])
+
+
+def _shade(family: str, place: int) -> str:
+    light, chroma, hue = FAMILIES[family]
+    if place:
+        light = 0.46 + 0.20 * _spread(place, 2)
+        hue += 20 * (_spread(place, 3) - 0.5)
+    return _within(light, chroma, hue)
+
+
+def _spread(place: int, base: int) -> float:
+    """Return the place-th number of van der Corput's sequence: any first few lie well apart in 0 to 1."""
+    value, step = 0.0, 1.0
+    while place:
+        step /= base
+        place, digit = divmod(place, base)
+        value += digit * step
+    return value
+
+
+def _within(light: float, chroma: float, hue: float) -> str:
+    """Return the nearest colour of that hue that a screen can show and both backgrounds can bear."""
+    for _ in range(200):
+        linear = _linear(light, chroma, hue)
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        if min(linear) < -1e-4 or max(linear) > 1.0001:
+            chroma -= 0.002
+        elif luminance < LUMINANCE[0]:
+            light += 0.004
+        elif luminance > LUMINANCE[1]:
+            light -= 0.004
+        else:
+            return "#" + "".join(f"{round(255 * _gamma(c)):02x}" for c in linear)
+    raise ValueError(f"no colour at lightness {light}, hue {hue}")
+
+
+def _gamma(value: float) -> float:
+    value = min(1.0, max(0.0, value))
+    return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
+
+
+def _linear(light: float, chroma: float, hue: float) -> tuple[float, float, float]:
+    """Convert OKLCH to linear sRGB (Ottosson 2020)."""
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    l_ = (light + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    m_ = (light - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    s_ = (light - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        4.0767416621 * l_ - 3.3077115913 * m_ + 0.2309699292 * s_,
+        -1.2684380046 * l_ + 2.6097574011 * m_ - 0.3413193965 * s_,
+        -0.0041960863 * l_ - 0.7034186147 * m_ + 1.7076147010 * s_,
+    )

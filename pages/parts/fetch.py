@@ -1,0 +1,154 @@
+"""Answers for pages: a question of the store, kept by (arguments, data version), so never stale and never asked twice.
+
+Reads: the store's queries; run folders through ``kdengine.rundir``. Writes: nothing. Never: SQL, pandas work worth a test.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from kdengine import runner
+from kdengine.errors import KdError
+from kdengine.rundir import Artifact, Attempt, Progress, RunDir
+from pages.parts import charts, plan, pulse, tables, words
+from store import queries
+
+
+@st.cache_data(max_entries=600, show_spinner=False)
+def _answer(root: str, version: int, question: str, args: tuple[Any, ...], more: tuple[tuple[str, Any], ...]) -> Any:
+    answer = getattr(queries, question)(pulse.of().store, *args, **dict(more))
+    if question == "runs":
+        answer["expected_at"] = pd.Timestamp.now("UTC") + pd.to_timedelta(answer["eta_s"], unit="s")
+    return answer
+
+
+def ask(question: str, *args: Any, **more: Any) -> Any:
+    """Return the store's answer to ``queries.<question>``; sequences among the arguments are given as tuples."""
+    heart = pulse.of()
+    return _answer(str(heart.home.root), heart.store.data_version, question, args, tuple(sorted(more.items())))
+
+
+def runs(**filters: Any) -> pd.DataFrame:
+    """Return the runs that fit, newest first; see ``queries.runs`` for filters and columns. Empty filters do not count.
+
+    ``eta_s`` there is of the moment of asking; here ``expected_at`` (UTC) stands beside it, so that a kept answer stays right.
+    """
+    return ask("runs", **{name: value for name, value in filters.items() if value})
+
+
+def run(run_id: str) -> dict[str, Any] | None:
+    """Return one run as a row of plain values; None where the store does not know it."""
+    frame = ask("run", run_id)
+    return frame.iloc[0].to_dict() if len(frame) else None
+
+
+def counts() -> dict[str, int]:
+    """Return how many runs stand how: status -> n."""
+    found: dict[str, int] = ask("counts")
+    return found
+
+
+def active() -> pd.DataFrame:
+    """Return what is running, waiting or queued."""
+    return runs(status=words.ACTIVE)
+
+
+def left_s(now: datetime | None = None) -> float | None:
+    """Return the seconds until the queue is empty, guessed; None where nothing is on its way or nothing is known."""
+    going = active().to_dict("records")
+    if not going:
+        return None
+    moment = now or datetime.now(UTC)
+    done = runs(status=("finished",), limit=20)
+    typical = float(done["elapsed_s"].median()) + plan.START_S if len(done) and done["elapsed_s"].notna().any() else None
+    return plan.left_s(going, lambda row: tables.eta_s(row, moment), typical)
+
+
+def newest_suite() -> str | None:
+    """Return the suite that was launched last; None without any."""
+    frame = ask("suites")
+    return None if frame.empty else str(frame["suite"].iloc[0])
+
+
+def students(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of ``rows`` to compare: without those that only served the others as teachers."""
+    serves = rows["run_id"].isin(set(rows["teacher_run"].dropna()))
+    compared = set(rows.loc[~serves, "student"])
+    return rows[~serves | rows["student"].isin(compared)]
+
+
+def teacher_levels(rows: pd.DataFrame) -> tuple[tuple[str, float], ...]:
+    """Return the accuracy of the teachers of ``rows`` that are not compared themselves, as named levels for reference lines."""
+    ids = tuple(sorted(set(students(rows)["teacher_run"].dropna()) - set(students(rows)["run_id"])))
+    if not ids:
+        return ()
+    teachers = runs(ids=ids).dropna(subset=["last_top1_frac"])
+    levels = teachers.groupby("student", sort=False)["last_top1_frac"].mean()
+    return tuple((f"teacher {student}", float(value)) for student, value in levels.items())
+
+
+def mean_curves(ids: tuple[str, ...], metric: str, x: str) -> pd.DataFrame:
+    """Return mean curves of groups that differ in nothing but the seed; see ``queries.mean_curves``."""
+    return ask("mean_curves", ids, metric, x, (*charts.GROUP, *charts.VARIANT))
+
+
+def measured() -> pd.DataFrame:
+    """Return the speed of the newest finished runs: for guesses. Columns: see ``queries.speed``, and dataset."""
+    done = runs(status="finished", limit=200)
+    return ask("speed", tuple(done["run_id"])).merge(done[["run_id", "dataset"]], on="run_id")
+
+
+# ---- run folders ---------------------------------------------------------------------------------------------------------
+
+
+def folder(run_id: str) -> RunDir:
+    """Return the run's folder."""
+    return RunDir(pulse.of().home.runs / run_id)
+
+
+def progress(run_id: str) -> Progress | None:
+    """Return where the worker stands inside the epoch."""
+    return folder(run_id).read_progress()
+
+
+def attempts(run_id: str) -> list[Attempt]:
+    """Return the starts of the run's workers."""
+    return folder(run_id).attempts()
+
+
+def log_tail(run_id: str, lines: int = 40) -> str:
+    """Return the end of what the worker printed."""
+    return folder(run_id).tail_log(lines)
+
+
+def artifacts(run_id: str) -> list[Artifact]:
+    """Return the files that may be taken away."""
+    return folder(run_id).artifacts()
+
+
+def artifact_bytes(run_id: str, name: str) -> bytes:
+    """Return the content of one of the run's files."""
+    return folder(run_id).read_artifact(name)
+
+
+def teacher_run_of(spec: Any) -> str | None:
+    """Return the run that will serve as the spec's teacher; None where it must be trained first, or none is needed."""
+    try:
+        return runner.teacher_of(pulse.of().home, spec)
+    except KdError:  # a pinned teacher that is not there is among the problems that ``check`` lists
+        return None
+
+
+def slots() -> int:
+    """Return how many workers run at once."""
+    return len(runner.slots(pulse.of().home).names)
+
+
+def free_disk_mib() -> float:
+    """Return the free space of the disk that holds KD_HOME."""
+    return shutil.disk_usage(pulse.of().home.root).free / 2**20

@@ -1,0 +1,153 @@
+"""The one background thread of the app: moves the queue on, takes in what workers wrote, does what pages ask for.
+
+Reads: run folders through the runner and the store. Writes: through them. Never: Streamlit calls inside the thread; training.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from kdengine import runner
+from kdengine.errors import KdError, Problem
+from kdengine.home import Home
+from store.db import Store
+
+BEAT_S = 1.0
+SEEN_S = 30.0  # a session that has not asked for this long has gone
+TICK_CPU_S = 0.07  # what one live tick of one session costs
+SHARE = 0.2  # seconds of CPU per second that all live ticks together may take (a tenth of two cores)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that went wrong behind the pages: when, while doing what, and the problems in three parts."""
+
+    at: datetime
+    doing: str
+    problems: tuple[Problem, ...]
+
+
+@dataclass(eq=False)
+class Pulse:
+    """The home, its store, and the thread. ``troubles`` holds the last twenty faults, newest last."""
+
+    home: Home
+    store: Store
+    troubles: deque[Trouble] = field(default_factory=lambda: deque(maxlen=20))
+    pending: dict[str, str] = field(default_factory=dict)  # what was asked for and is not done yet: key -> words
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._hands = ThreadPoolExecutor(4, thread_name_prefix="pulse-hand")
+        self._sessions: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Take in once, so that the first page already shows what is there, then keep beating."""
+        self._guarded("taking in results", self.store.take_in)
+        self._thread.start()
+
+    def beat(self) -> None:
+        """Move the queue on and take in once. A fault is kept for the page and does not end the thread."""
+        self._guarded("moving the queue on", lambda: runner.tick(self.home))
+        self._guarded("taking in results", self.store.take_in)
+
+    def ask(self, key: str, doing: str, what: Callable[[], Any]) -> None:
+        """Do ``what`` soon, off the page's thread. ``key`` names it: asking again while it is under way does nothing."""
+        if key not in self.pending:
+            self.pending[key] = doing
+            self._hands.submit(self._do, key, doing, what)
+
+    def period_s(self, session: str) -> float:
+        """Return how often a live page of ``session`` may redraw: every 2 s, slower the more people look."""
+        now = time.monotonic()
+        self._sessions[session] = now
+        for name, seen in list(self._sessions.items()):
+            if now - seen > SEEN_S:
+                self._sessions.pop(name, None)
+        return max(2.0, len(self._sessions) * TICK_CPU_S / SHARE)
+
+    def close(self) -> None:
+        """Stop the thread and close the store; runs go on."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        self._hands.shutdown(wait=True)
+        self.store.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            self.beat()
+
+    def _do(self, key: str, doing: str, what: Callable[[], Any]) -> None:
+        try:
+            self._guarded(doing, what)
+            self._guarded("taking in results", self.store.take_in)
+        finally:
+            self.pending.pop(key, None)
+
+    def _guarded(self, doing: str, what: Callable[[], Any]) -> None:
+        try:
+            what()
+        except KdError as error:
+            self._note(doing, error.problems)
+        except Exception as error:  # whatever it is, the thread must beat on and the page must say it
+            log.exception("while %s", doing)
+            problem = Problem("", f"{type(error).__name__}: {error}", "no fault", "look into the server's log; it is tried again")
+            self._note(doing, (problem,))
+
+    def _note(self, doing: str, problems: tuple[Problem, ...]) -> None:
+        if not (self.troubles and (self.troubles[-1].doing, self.troubles[-1].problems) == (doing, problems)):
+            self.troubles.append(Trouble(datetime.now(UTC), doing, problems))
+
+
+@st.cache_resource(show_spinner=False, on_release=lambda pulse: pulse.close())
+def _started(home: Home) -> Pulse:
+    pulse = Pulse(home, Store.open(home))
+    pulse.start()
+    return pulse
+
+
+def of() -> Pulse:
+    """Return the pulse of this app, started when it is asked for the first time.
+
+    Raises:
+        KdError: KD_HOME cannot be used, or a newer release wrote the database.
+    """
+    return _started(Home.find())
+
+
+def close_all() -> None:
+    """Stop every pulse of this process. For tests."""
+    _started.clear()
+
+
+@st.cache_resource(show_spinner=False)
+def warm_up() -> threading.Thread:
+    """Load what the train page needs (torch, the catalogues) in a thread, so that its first visit does not wait for it."""
+    thread = threading.Thread(target=_load, name="warm-up", daemon=True)
+    thread.start()
+    return thread
+
+
+def _load() -> None:
+    time.sleep(1.5)  # let the first page go out before
+    try:
+        from kdengine import check, methods, models
+
+        methods.entries()
+        models.cards()
+        check.info(next(iter(models.cards())), 32)
+    except Exception:  # the train page meets the same fault and shows it
+        log.exception("while loading the catalogues")

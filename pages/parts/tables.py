@@ -1,0 +1,181 @@
+"""Tables: frames of the store turned into what people read, with the kind and meaning of each column.
+
+Reads: the frames it is given. Writes: nothing. Never: Streamlit (``blocks.table`` draws them), the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from pages.parts import words
+
+Kind = Literal["text", "number", "percent", "progress", "sparkline", "wide"]
+HEX = {
+    "gray": "#7d828b",
+    "blue": "#3b82d6",
+    "green": "#2f9e62",
+    "red": "#d9483b",
+    "orange": "#c77d0a",
+}  # readable on both backgrounds
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How one column is shown: its ``kind``, and what it means (the tooltip of its head)."""
+
+    kind: Kind
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A frame ready to be shown, its columns described by name, in order."""
+
+    frame: pd.DataFrame | Styler
+    columns: dict[str, Column]
+
+
+RUNS: dict[str, Column] = {
+    "Status": Column("text", "queued, waiting for a teacher, running, finished, failed, cancelled or lost"),
+    "Method": Column("text", "how the student learns"),
+    "Networks": Column("text", "teacher → student"),
+    "Data": Column("text", "dataset; a number in brackets is the size of a subset"),
+    "Seed": Column("number", "decides initial weights and the order of images"),
+    "Progress": Column("progress", "epochs done"),
+    "Left": Column("text", "time to the end; for a queued run its place in the queue"),
+    "Best": Column("percent", "best test accuracy over its epochs (chosen on the test images), one run"),
+    "Curve": Column("sparkline", "test accuracy per epoch"),
+    "Suite": Column("text", "group of runs launched together"),
+    "Launched": Column("text", "when the run was launched"),
+    "Run": Column("text", "name of the run and of its folder"),
+}
+
+
+def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime | None = None) -> Table:
+    """Return the table of runs, one row per row of ``frame`` (as ``queries.runs`` returns them), statuses in words and colour."""
+    moment = now or datetime.now(UTC)
+    shown = pd.DataFrame(
+        {
+            "Status": [status_text(s) for s in frame["status"]],
+            "Method": frame["method"].to_list(),
+            "Networks": [words.pair_of(t, s) for t, s in zip(frame["teacher"], frame["student"], strict=True)],
+            "Data": frame["dataset"].to_list(),
+            "Seed": frame["seed"].to_list(),
+            "Progress": [100 * _share(e, n) for e, n in zip(frame["epoch"], frame["epochs"], strict=True)],
+            "Left": [left(row, moment) for row in frame.to_dict("records")],
+            "Best": [100 * v if not words.missing(v) else None for v in frame["best_top1_frac"]],
+            "Curve": [_points(c) for c in frame["curve"]],
+            "Suite": [s if not words.missing(s) else "" for s in frame["suite"]],
+            "Launched": [words.ago(at, moment) for at in frame["created_at"]],
+            "Run": frame["run_id"].to_list(),
+        }
+    ).drop(columns=list(leave_out))
+    colours = [f"color: {HEX[words.STATUSES[s].colour]}; font-weight: 600" for s in frame["status"]]
+    styled = shown.style.apply(lambda _: colours, subset=["Status"], axis=0) if len(shown) else shown
+    return Table(styled, {name: column for name, column in RUNS.items() if name not in leave_out})
+
+
+def status_text(status: str) -> str:
+    """Return a status with its mark, so that colour is never alone: ``● running``."""
+    known = words.STATUSES[status]
+    return f"{known.mark} {known.word}"
+
+
+def left(row: dict[str, Any], now: datetime) -> str:
+    """Return the time to the end of a running run, the place in the queue of a queued one, "" otherwise."""
+    if row["status"] == "running":
+        return words.duration(eta_s(row, now))
+    position = row.get("position")
+    if row["status"] in ("queued", "waiting") and not words.missing(position):
+        return f"place {int(position)}"
+    return ""
+
+
+def eta_s(row: dict[str, Any], now: datetime) -> float | None:
+    """Return the seconds that a running run will still take: from ``expected_at`` where it is known, else ``eta_s``."""
+    expected = row.get("expected_at")
+    if not words.missing(expected) and expected is not None:
+        moment = expected if expected.tzinfo else expected.replace(tzinfo=UTC)
+        return max(0.0, (moment - now).total_seconds())
+    value = row.get("eta_s")
+    return None if words.missing(value) else value
+
+
+BEST_OF: dict[str, Column] = {
+    "Method": Column("text", "key of the method"),
+    "Networks": Column("text", "teacher → student"),
+    "Data": Column("text", "dataset"),
+    "Best": Column("wide", "mean ± standard deviation over runs of the best test accuracy, chosen on the test images, percent"),
+    "Last": Column("wide", "mean ± standard deviation over runs of the test accuracy after the last epoch, percent"),
+    "Runs": Column("number", "n: finished runs, one per seed"),
+    "Images/s": Column("number", "training speed, mean"),
+    "Recipe": Column("text", "named set of training fields; a + means that some were changed"),
+}
+
+
+def best_of(frame: pd.DataFrame) -> Table:
+    """Return best and last accuracy per method, best first; bold = best, underlined = within the noise of the best.
+
+    ``frame``: as ``queries.leaderboard`` returns it.
+    """
+    frame = frame.sort_values("best_mean_frac", ascending=False, na_position="last").reset_index(drop=True)
+    shown = pd.DataFrame(
+        {
+            "Method": frame["method"],
+            "Networks": [words.pair_of(t, s) for t, s in zip(frame["teacher"], frame["student"], strict=True)],
+            "Data": frame["dataset"],
+            "Best": [words.spread(m, s) for m, s in zip(frame["best_mean_frac"], frame["best_std_frac"], strict=True)],
+            "Last": [words.spread(m, s) for m, s in zip(frame["last_mean_frac"], frame["last_std_frac"], strict=True)],
+            "Runs": frame["n"],
+            "Images/s": [f"{v:,.0f}" if not words.missing(v) else "–" for v in frame["images_per_s"]],
+            "Recipe": frame["recipe"],
+        }
+    )
+    style = shown.style.hide(axis="index")
+    for name, which in (("Best", "best"), ("Last", "last")):
+        marks = _marks(frame[f"{which}_mean_frac"], frame[f"{which}_std_frac"])
+        style = style.apply(lambda _, m=marks: m, subset=[name], axis=0)
+    style = style.set_properties(subset=["Best", "Last", "Runs", "Images/s"], **{"text-align": "right", "white-space": "nowrap"})
+    return Table(style, BEST_OF)
+
+
+def _marks(means: pd.Series, stds: pd.Series) -> list[str]:
+    """Return the style of each cell: bold for the greatest mean, underlined where it is less than two deviations below."""
+    if means.isna().all():
+        return [""] * len(means)
+    best = int(means.idxmax())
+    noise = 2 * max(float(stds.fillna(0)[best]), 1e-9)
+    marks = []
+    for place, (mean, std) in enumerate(zip(means, stds.fillna(0), strict=True)):
+        near = not pd.isna(mean) and means[best] - mean <= max(noise, 2 * std)
+        marks.append("font-weight: 700" if place == best else "text-decoration: underline" if near else "")
+    return marks
+
+
+def facts(row: dict[str, Any], fields: dict[str, str]) -> pd.DataFrame:
+    """Return chosen fields of one row as a two-column frame; fields without a value are left out."""
+    rows = [(title, _plain(row.get(name))) for name, title in fields.items()]
+    return pd.DataFrame([(t, v) for t, v in rows if v], columns=["What", "Value"])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)) or hasattr(value, "tolist") and getattr(value, "ndim", 0):
+        return ", ".join(str(v) for v in value)
+    if words.missing(value):
+        return ""
+    return words.number(value) if isinstance(value, float) else str(value)
+
+
+def _share(done: Any, total: Any) -> float:
+    return 0.0 if words.missing(done) or not total else min(1.0, float(done) / float(total))
+
+
+def _points(curve: Any) -> list[float]:
+    if curve is None or isinstance(curve, float):
+        return []
+    return [100 * float(v) for v in curve if not words.missing(v)]

@@ -1,0 +1,128 @@
+"""One run: how it learns, live; what it was asked, where it ran, what it left. Reads: the store, its folder. Writes: nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.parts import actions, blocks, charts, fetch, state, tables, words
+
+MACHINE = {"device": "Device", "device_name": "Processor", "precision": "Precision", "threads": "CPU threads",
+           "cpu_capability": "Vector instructions", "peak_mib": "Peak memory, MiB", "attempts": "Starts", "versions": "Versions"}  # fmt: skip
+ASKED = {"recipe": "Recipe", "epochs": "Epochs", "batch_size": "Batch size", "optimizer": "Optimiser", "lr": "Learning rate",
+         "schedule": "Schedule", "weight_decay": "Weight decay", "train_images": "Training images", "seed": "Seed", "params": "Knobs",
+         "teacher_run": "Teacher's run", "suite": "Suite", "tags": "Tags", "note": "Note"}  # fmt: skip
+
+
+def head(row: dict[str, Any]) -> None:
+    """Draw status, progress, time left and the buttons that fit."""
+    status, run_id = row["status"], row["run_id"]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        blocks.status(status)
+        st.markdown(blocks.where_it_stands(row, fetch.progress(run_id)))
+        for key, label, icon, fits, action in (
+            ("stop", "Stop", ":material/stop:", status in words.ACTIVE, actions.stop),
+            ("resume", "Resume", ":material/resume:", status in words.RESUMABLE, actions.resume),
+            ("retry", "Repeat as a new run", ":material/replay:", status not in words.ACTIVE, actions.retry),
+        ):
+            wait = actions.pending(f"{key}-{run_id}")
+            if fits and st.button(f"{label} …" if wait else label, icon=icon, key=f"{key}-run", disabled=wait):
+                action(run_id)
+                st.rerun()
+    if status == "running":
+        st.progress(blocks.share_done(row, fetch.progress(run_id)))
+    if status == "failed":
+        blocks.failure(row)
+
+
+def numbers(row: dict[str, Any]) -> None:
+    """Draw the four numbers that matter."""
+    best, last, teacher, time = st.columns(4)
+    best.metric(
+        "Best test accuracy", words.percent(row["best_top1_frac"]), help="Over the epochs of this run, chosen on the test images"
+    )
+    last.metric("Last epoch", words.percent(row["last_top1_frac"]), help="Test accuracy after the last epoch")
+    teacher.metric(
+        "Its teacher", words.percent(row["teacher_top1_frac"]), help="Test accuracy of the network that teaches, if any"
+    )
+    time.metric("Training time", words.duration(row["elapsed_s"]), help="Pauses not counted")
+
+
+def learning(row: dict[str, Any]) -> None:
+    """Draw accuracy and loss over the epochs, side by side."""
+    frame = fetch.ask("epochs", row["run_id"])
+    if frame.empty:
+        st.markdown("Curves appear here when the first epoch has ended.")
+        return
+    method, epochs = row["method"], int(row["epochs"])
+    level = [] if words.missing(row["teacher_top1_frac"]) else [("teacher", row["teacher_top1_frac"])]
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("Accuracy", anchor=False)
+        figure = charts.run_curves(frame, ("test_top1_frac", "train_top1_frac"), method=method, references=level, epochs=epochs)
+        blocks.chart(figure, "run-accuracy", alt="Test and training accuracy per epoch")
+    with right:
+        st.subheader("Loss", anchor=False)
+        figure = charts.run_curves(frame, ("test_loss", "train_loss"), method=method, epochs=epochs)
+        blocks.chart(figure, "run-loss", alt="Test and training loss per epoch")
+
+
+def more(row: dict[str, Any]) -> None:
+    """Draw what lies below: loss terms, machine, log."""
+    run_id, method = row["run_id"], row["method"]
+    terms, frame = fetch.ask("terms", run_id), fetch.ask("epochs", run_id)
+    with st.expander("Loss terms: what the student is told to do, and how much it counts"):
+        for phase in dict.fromkeys(terms["phase"]):
+            st.markdown(f"Phase **{phase}**")
+            blocks.chart(
+                charts.terms(terms[terms["phase"] == phase], method=method), f"run-terms-{phase}", alt="Loss terms per epoch"
+            )
+    with st.expander("Load: speed and memory"):
+        left, right = st.columns(2)
+        if len(frame):
+            with left:
+                blocks.chart(charts.load(frame, "images_per_s", "Speed", "speed"), "run-speed", alt="Images per second")
+            with right:
+                blocks.chart(charts.load(frame, "peak_mib", "Peak memory", "mib"), "run-memory", alt="Peak memory")
+    with st.expander("Log: the last lines the worker printed", expanded=row["status"] in ("failed", "lost")):
+        st.code(fetch.log_tail(run_id) or "nothing yet", language=None)
+
+
+def record(row: dict[str, Any]) -> None:
+    """Draw what stands still: the request, the machine, the files."""
+    left, right = st.columns(2, gap="medium")
+    with left.expander("What was asked for"):
+        blocks.facts(tables.facts(row, ASKED))
+        st.code(row["spec"], language="json")
+    with right.expander("Where it ran"):
+        blocks.facts(tables.facts(row, MACHINE))
+    with st.expander("Files to take away"):
+        blocks.files(row["run_id"])
+
+
+run_id = state.chosen("run")
+row = fetch.run(run_id) if run_id else None
+if row is None:
+    blocks.say("Run")
+    blocks.empty(
+        f"No run is called {run_id}." if run_id else "A single run is shown here, live.", "pages/runs.py", "Choose a run"
+    )
+else:
+    busy = row["status"] in words.ACTIVE
+    subtitle = f"{words.title_of(row['method'])} · {row['dataset']} · seed {row['seed']} · {row['run_id']}"
+    with blocks.say(blocks.short_title(row), subtitle):
+        paused = busy and not st.toggle("Live", value=True, key="live", help=words.PAUSE)
+
+    def body() -> None:
+        """The live part."""
+        now = fetch.run(str(run_id)) or row
+        state.settle(row["status"], now["status"])
+        head(now)
+        numbers(now)
+        learning(now)
+        more(now)
+
+    state.live(body, busy=busy, paused=paused)
+    record(row)
+    blocks.note("Accuracy is the share of test images named correctly.", words.notices(row["notices"]))
