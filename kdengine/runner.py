@@ -44,6 +44,7 @@ __all__ = ["Slots", "cancel", "follow", "launch", "launch_suite", "resume", "ret
 
 QUEUE_PATIENCE_S = 30.0
 KILL_PATIENCE_S = 10.0
+TICK_S = 0.5  # how often a follower moves the queue on
 NICENESS = 5  # below the server, so that pages stay quick while all cores train
 WORKER_MODULE = "KD_WORKER_MODULE"  # for tests: another module in the place of kdengine.worker
 _started: list[subprocess.Popen[bytes]] = []
@@ -70,10 +71,13 @@ def launch(home: Home, spec: RunSpec, *, start: bool = True, retry_of: str | Non
     return run_id
 
 
-def launch_suite(home: Home, specs: Sequence[RunSpec]) -> list[str]:
-    """Put all runs of a suite into the queue, in this order, and move it on. A teacher they share is launched once."""
+def launch_suite(home: Home, specs: Sequence[RunSpec], *, reuse: bool = False) -> list[str]:
+    """Put all runs of a suite into the queue, in this order, and move it on. A teacher they share is launched once.
+
+    With ``reuse`` a run of the same training that is finished or on its way takes the place of a new one.
+    """
     with _queue(home):
-        run_ids = [_place(home, spec, None) for spec in specs]
+        run_ids = [(_run_of(home, spec) if reuse else None) or _place(home, spec, None) for spec in specs]
     tick(home)
     return run_ids
 
@@ -338,7 +342,7 @@ def follow(home: Home, run_id: str, start: int = 0, every_s: float = 0.1) -> Ite
     while True:
         if time.monotonic() >= next_tick:
             tick(home)
-            next_tick = time.monotonic() + 1.0
+            next_tick = time.monotonic() + TICK_S
         status = status_of(run, home)  # before reading: what is over has nothing more to say
         events, position = run.read_events(position)
         yield from events

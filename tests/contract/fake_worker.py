@@ -52,7 +52,8 @@ def start() -> int:
 def epoch(n: int) -> None:
     say(
         "epoch", phase="main", epoch=n, epochs=SPEC["epochs"], images_seen=8 * n, elapsed_s=0.1 * n, epoch_s=0.1,
-        images_per_s=80.0, lr=0.1, measures={"student": {"test_top1_frac": n / SPEC["epochs"] * 0.9, "test_top5_frac": None}}, terms={},
+        images_per_s=80.0, lr=0.1, terms={},
+        measures={"student": {"test_top1_frac": n / SPEC["epochs"] * 0.9, "test_top5_frac": None}},
     )  # fmt: skip
 
 

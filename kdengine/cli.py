@@ -1,0 +1,395 @@
+"""The command line, ``python -m kdengine``: launch, watch, stop and list runs.
+
+Reads: run folders, the catalogues. Writes: the terminal; runs through the runner, datasets through their register.
+Never: torch at import; it loads inside the commands that need it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kdengine import __version__, datasets, runner, suites, terminal
+from kdengine.errors import KdError, Problem, RunBusy, RunFailed, SpecError
+from kdengine.home import Home
+from kdengine.rundir import find_run
+from kdengine.spec import RunSpec
+from kdengine.status import RunStatus, RunView, is_over, view, views
+from kdengine.terminal import err, out
+
+
+class Commands(TyperGroup):
+    """A group of commands that explains faults in three parts instead of a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command; exit 2 for a wrong wish, 1 for one that cannot be fulfilled now."""
+        try:
+            return super().invoke(ctx)
+        except KdError as error:
+            terminal.show_problems(error.problems)
+            raise typer.Exit(1 if isinstance(error, RunBusy | RunFailed) else 2) from None
+        except OSError as error:
+            given = f"{error.filename or 'the disk'}: {error.strerror or error}"
+            terminal.show_problems([Problem("", given, "a home that can be written", "make room, or set KD_HOME elsewhere")])
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train students by knowledge distillation, one process per run.",
+)
+datasets_app = typer.Typer(cls=Commands, help="What there is to learn from: list, add your own, fetch.")
+app.add_typer(datasets_app, name="datasets")
+
+WHAT, HOW, TEACHER, LABELS = "What", "How", "Teacher", "Labels"
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+NoFollow = Annotated[bool, typer.Option("--no-follow", help="Queue and return at once.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A knob of the method, or any field of the spec. Repeatable.", rich_help_panel=HOW
+    ),
+]
+RunIds = Annotated[list[str], typer.Argument(metavar="RUN_ID...", help="Names of runs; a unique beginning or end will do.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Name of a run; a unique beginning or end will do.")]
+
+
+def _wish(name: str, panel: str, *more: str) -> Any:
+    """Declare an option that fills the spec's field ``name``; its help is the field's own description."""
+    said = RunSpec.model_fields[name].description or name
+    return typer.Option(*more or (f"--{name.replace('_', '-')}",), help=f"{said[0].upper()}{said[1:]}.", rich_help_panel=panel)
+
+
+@app.callback(invoke_without_command=True)
+def start(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Train students by knowledge distillation, one process per run."""
+    if version:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    method: Annotated[str | None, _wish("method", WHAT)] = None,
+    dataset: Annotated[str | None, _wish("dataset", WHAT)] = None,
+    student: Annotated[str | None, _wish("student", WHAT)] = None,
+    teacher: Annotated[str | None, _wish("teacher", WHAT)] = None,
+    peers: Annotated[list[str] | None, _wish("peers", WHAT, "--peer")] = None,
+    generation: Annotated[int | None, _wish("generation", WHAT)] = None,
+    train_images: Annotated[int | None, _wish("train_images", WHAT)] = None,
+    image_size: Annotated[int | None, _wish("image_size", WHAT)] = None,
+    val_frac: Annotated[float | None, _wish("val_frac", WHAT)] = None,
+    epochs: Annotated[int | None, _wish("epochs", HOW)] = None,
+    seed: Annotated[int | None, _wish("seed", HOW)] = None,
+    recipe: Annotated[str | None, _wish("recipe", HOW)] = None,
+    batch_size: Annotated[int | None, _wish("batch_size", HOW)] = None,
+    lr: Annotated[float | None, _wish("lr", HOW)] = None,
+    precision: Annotated[str | None, _wish("precision", HOW)] = None,
+    device: Annotated[str | None, _wish("device", HOW)] = None,
+    settings: Setting = None,
+    teacher_epochs: Annotated[int | None, _wish("teacher_epochs", TEACHER)] = None,
+    teacher_seed: Annotated[int | None, _wish("teacher_seed", TEACHER)] = None,
+    teacher_run: Annotated[str | None, _wish("teacher_run", TEACHER)] = None,
+    teacher_weights: Annotated[Path | None, _wish("teacher_weights", TEACHER)] = None,
+    suite: Annotated[str | None, _wish("suite", LABELS)] = None,
+    tags: Annotated[list[str] | None, _wish("tags", LABELS, "--tag")] = None,
+    note: Annotated[str | None, _wish("note", LABELS)] = None,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Launch one run and follow it; a missing teacher is trained first. Exits 0 only when the run has finished."""
+    home = _home(as_json)
+    values = {k: v for k, v in ctx.params.items() if k in RunSpec.model_fields and v not in (None, [], ())}
+    if teacher_weights:
+        values["teacher_weights"] = str(teacher_weights.expanduser().absolute())
+    values = _with_settings(values, settings or [])
+    with err.status("checking"):
+        from kdengine.check import complete
+
+        spec, problems = complete(values, home)
+    if problems:
+        raise SpecError(*problems)
+    _launched(home, [runner.launch(home, spec)], spec.summary(), not no_follow, as_json)
+
+
+@app.command("suite")
+def suite_(
+    name: Annotated[str, typer.Argument(help="Name of the suite.")],
+    method: Annotated[list[str], typer.Option(help="A method. Repeatable.", rich_help_panel=WHAT)],
+    pair: Annotated[
+        list[str], typer.Option(metavar="TEACHER:STUDENT", help="Networks; :STUDENT has no teacher.", rich_help_panel=WHAT)
+    ],
+    seed: Annotated[list[int] | None, typer.Option(help="A seed. Repeatable.", rich_help_panel=HOW)] = None,
+    dataset: Annotated[str | None, _wish("dataset", WHAT)] = None,
+    train_images: Annotated[int | None, _wish("train_images", WHAT)] = None,
+    epochs: Annotated[int | None, _wish("epochs", HOW)] = None,
+    recipe: Annotated[str | None, _wish("recipe", HOW)] = None,
+    teacher_epochs: Annotated[int | None, _wish("teacher_epochs", TEACHER)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="[METHOD.]NAME=VALUE", help="A field of all runs, or a knob of one method. Repeatable."),
+    ] = None,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Launch a grid of runs under one name: every method with every pair and seed; teachers are shared."""
+    home = _home(as_json)
+    base = {
+        "dataset": dataset,
+        "train_images": train_images,
+        "epochs": epochs,
+        "recipe": recipe,
+        "teacher_epochs": teacher_epochs,
+    }
+    base = {key: value for key, value in base.items() if value is not None}
+    per_method: dict[str, dict[str, Any]] = {}
+    for setting in settings or []:
+        name_, equals, text = setting.partition("=")
+        owner, dot, knob = name_.partition(".")
+        if dot and owner in method:
+            own = {"method": owner} | per_method.get(owner, {})
+            per_method[owner] = _with_settings(own, [f"{knob}{equals}{text}"])
+        else:
+            base = _with_settings(base, [setting])
+    pairs = [(teacher or None, student) for teacher, _, student in (p.rpartition(":") for p in pair)]
+    specs = _checked(suites.grid(name, base, method, pairs, seed or [0], per_method), home)
+    _launched(home, runner.launch_suite(home, specs), f"suite {name}", not no_follow, as_json)
+
+
+@app.command()
+def demo(
+    again: Annotated[bool, typer.Option("--again", help="Train anew what an earlier demo has trained.")] = False,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the demo suite, six methods on real digits in a few minutes, and print the leaderboard."""
+    home = _home(as_json)
+    specs = _checked(suites.demo_suite(), home)
+    _launched(home, runner.launch_suite(home, specs, reuse=not again), "demo suite", not no_follow, as_json)
+
+
+@app.command()
+def queue(as_json: AsJson = False) -> None:
+    """Move the queue on and show what runs and what waits."""
+    home = _home(as_json)
+    runner.tick(home)
+    terminal.show_runs([v for v in views(home) if not is_over(v.status)], as_json, "The queue is empty: launch a run.")
+
+
+@app.command()
+def status(
+    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN_ID...]", help="Show these; one alone in full.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Only runs of this suite.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All runs, not only the newest 20.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how runs stand, newest last."""
+    home = _home(as_json)
+    if run_ids and len(run_ids) == 1 and not as_json:
+        folder = find_run(home, run_ids[0])
+        out.print(terminal.run_panel(view(folder, home), folder))
+        return
+    wanted = {find_run(home, run_id).run_id for run_id in run_ids or []}
+    shown = [v for v in views(home) if not wanted or v.run_id in wanted]
+    shown = [v for v in shown if suite is None or (v.request and v.request.spec.suite == suite)]
+    terminal.show_runs(
+        shown if every or as_json else shown[-20:], as_json, "No runs yet: `python -m kdengine demo` trains a first suite."
+    )
+
+
+@app.command()
+def cancel(run_ids: RunIds) -> None:
+    """Stop runs: a running one has 10 s to stop by itself, then it is killed."""
+    home = _home()
+    for run_id in [find_run(home, part).run_id for part in run_ids]:
+        with err.status(f"stopping {run_id}"):
+            runner.cancel(home, run_id)
+        out.print(f"cancelled {run_id}", highlight=False)
+
+
+@app.command()
+def resume(run_id: RunId, no_follow: NoFollow = False, as_json: AsJson = False) -> None:
+    """Go on with a failed, cancelled or lost run from its last checkpoint, and follow it."""
+    home = _home(as_json)
+    folder = find_run(home, run_id)
+    runner.resume(home, folder.run_id)
+    _launched(home, [folder.run_id], folder.read_request().spec.summary(), not no_follow, as_json)
+
+
+@app.command()
+def retry(run_id: RunId, no_follow: NoFollow = False, as_json: AsJson = False) -> None:
+    """Launch the spec of an earlier run as a new run, and follow it."""
+    home = _home(as_json)
+    fresh = find_run(home, runner.retry(home, run_id))
+    _launched(home, [fresh.run_id], fresh.read_request().spec.summary(), not no_follow, as_json)
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List the methods and their knobs."""
+    from kdengine import methods as catalogue
+
+    cards = []
+    for entry in catalogue.entries().values():
+        card = {f.name: getattr(entry.card, f.name) for f in fields(entry.card)}
+        knobs = entry.params.model_json_schema()["properties"] if entry.params.model_fields else {}
+        cards.append(card | {"needs": sorted(entry.card.needs), "params": knobs})
+    terminal.show_cards(cards, ("key", "family", "year", "one_line"), as_json)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the networks, with parameters and multiply-adds for 10 classes at 32 pixels."""
+    from kdengine import models as catalogue
+
+    cards = []
+    for key, card in catalogue.cards().items():
+        info = catalogue.info(key, 10)
+        words = {name: getattr(card, name) for name in ("key", "title", "family", "year", "depth", "source")}
+        cards.append(words | {"params": info.params, "macs": info.macs})
+    terminal.show_cards(cards, ("key", "family", "depth", "params", "macs"), as_json)
+
+
+@datasets_app.callback(invoke_without_command=True)
+def datasets_(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """What there is to learn from: list, add your own, fetch."""
+    if ctx.invoked_subcommand is None:
+        list_datasets(as_json)
+
+
+@datasets_app.command("list")
+def list_datasets(as_json: AsJson = False) -> None:
+    """List the datasets, built in and your own."""
+    home = _home(as_json)
+    cards = [asdict(card) | {"here": datasets.is_here(home, key)} for key, card in datasets.cards(home).items()]
+    terminal.show_cards(cards, ("key", "classes", "train_images", "test_images", "native_size", "here"), as_json)
+
+
+@datasets_app.command("add")
+def add_dataset(
+    name: Annotated[str, typer.Argument(help="Name to use from now on.")],
+    imagefolder: Annotated[Path | None, typer.Option(help="Folder with train/<class>/* and test/<class>/*.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Folder with train and test parquet, Hugging Face layout.")] = None,
+) -> None:
+    """Register a dataset of your own under a name. Nothing is copied."""
+    card = datasets.add(_home(), name, imagefolder=imagefolder, parquet=parquet)
+    said = f"{card.classes} classes, {card.train_images} training and {card.test_images} test images"
+    out.print(f"added {card.key}: {said}", highlight=False)
+
+
+@datasets_app.command("fetch")
+def fetch_dataset(name: Annotated[str, typer.Argument(help="Name of the dataset.")]) -> None:
+    """Download a built-in dataset now rather than when a run needs it."""
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
+
+    home = _home()
+    datasets.get(home, name)
+    from kdengine import data
+
+    with Progress(*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn(), console=err) as bar:
+        task = bar.add_task(name, total=None)
+        data.fetch(home, name, lambda done, total: bar.update(task, completed=done, total=total))
+    out.print(f"{name} is here", highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits the process."""
+    app(args=list(arguments) if arguments is not None else None, prog_name="python -m kdengine")
+
+
+# -- shared by the commands ----------------------------------------------------------------------------------------------
+
+
+def _home(quiet: bool = False) -> Home:
+    home = Home.find()
+    if not quiet:
+        err.print(f"[dim]KD_HOME {home.root}[/]", highlight=False, soft_wrap=True)
+    return home
+
+
+def _with_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Add ``NAME=VALUE`` texts to the values of a spec: knobs of the method first, then fields of the spec."""
+    if not settings:
+        return values
+    from kdengine import methods as catalogue
+
+    method = catalogue.entries().get(values.get("method", "base"))
+    knobs = method.params.model_fields if method else {}
+    params, values = dict(values.get("params", {})), dict(values)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not (name and equals):
+            raise SpecError.of(f"--set {setting}", "NAME=VALUE", "write for example --set T=4", "set")
+        if name in RunSpec.model_fields and name not in knobs:
+            values[name] = _value(text)
+        else:
+            params[name] = _value(text)
+    return values | ({"params": params} if params else {})
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _checked(specs: Sequence[RunSpec], home: Home) -> list[RunSpec]:
+    """Return the specs complete.
+
+    Raises:
+        SpecError: with every problem of every spec, each once.
+    """
+    with err.status("checking"):
+        from kdengine.check import check, resolve
+
+        complete = [resolve(spec) for spec in specs]
+        problems = list(dict.fromkeys(problem for spec in complete for problem in check(spec, home)))
+    if problems:
+        raise SpecError(*problems)
+    return complete
+
+
+def _launched(home: Home, run_ids: list[str], title: str, follow: bool, as_json: bool) -> None:
+    """Follow what was launched, or say how to; exit 0 only when all of it finished."""
+    if not follow:
+        if as_json:
+            terminal.show_json([view(find_run(home, run_id), home).as_dict() for run_id in run_ids])
+        else:
+            for run_id in run_ids:
+                out.print(run_id, highlight=False)
+            err.print("[dim]queued; watch with[/] python -m kdengine status", highlight=False)
+        return
+    try:
+        shown = terminal.follow(home, run_ids, title)
+    except KeyboardInterrupt:
+        what = run_ids[0] if len(run_ids) == 1 else "RUN_ID"
+        err.print(f"no longer watching; the training goes on. Stop it with: python -m kdengine cancel {what}", highlight=False)
+        raise typer.Exit(130) from None
+    _show_end(home, shown, title, as_json)
+    raise typer.Exit(0 if all(v.status is RunStatus.FINISHED for v in shown) else 1)
+
+
+def _show_end(home: Home, shown: Sequence[RunView], title: str, as_json: bool) -> None:
+    if as_json:
+        terminal.show_json([v.as_dict() for v in shown])
+        return
+    for v in shown:
+        if v.status is not RunStatus.FINISHED:
+            out.print(terminal.run_panel(v, find_run(home, v.run_id)))
+    standings = suites.leaderboard(home, [v.run_id for v in shown])
+    if standings:
+        out.print(terminal.leaderboard_table(standings, title))
+    if len(shown) == 1:
+        out.print(f"{shown[0].status}: {find_run(home, shown[0].run_id).path}", highlight=False, soft_wrap=True)
