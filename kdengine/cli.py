@@ -324,7 +324,7 @@ def _with_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str,
         return values
     from kdengine import methods as catalogue
 
-    method = catalogue.entries().get(values.get("method", "base"))
+    method = catalogue.entries().get(values.get("method", RunSpec.model_fields["method"].default))
     knobs = method.params.model_fields if method else {}
     params, values = dict(values.get("params", {})), dict(values)
     for setting in settings:

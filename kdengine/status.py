@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -231,20 +232,26 @@ class RunView:
         }
 
 
-def view(run: RunDir, home: Home) -> RunView:
-    """Return one run as it stands; its place in the queue needs a look at all others (see ``views``)."""
+def view(run: RunDir, home: Home, places: Mapping[str, int] | None = None) -> RunView:
+    """Return one run as it stands. ``places`` (``queue_places``) saves a look at all others when many are shown."""
     shown = _view(run, home)
-    if shown.position is None:
+    if shown.status not in (RunStatus.QUEUED, RunStatus.WAITING):
         return shown
-    return next((v for v in views(home) if v.run_id == run.run_id), shown)
+    return replace(shown, position=(queue_places(home) if places is None else places).get(run.run_id))
 
 
 def views(home: Home) -> list[RunView]:
     """Return all runs as they stand, oldest first, with their places in the queue."""
-    shown = [_view(run, home) for run in run_dirs(home)]
-    shown.sort(key=lambda v: (v.request.created_at if v.request else "", v.run_id))
-    places = (n for n in range(1, len(shown) + 1))
-    return [replace(v, position=next(places)) if v.position is not None else v for v in shown]
+    places = queue_places(home)
+    shown = [view(run, home, places) for run in run_dirs(home)]
+    return sorted(shown, key=lambda v: (v.request.created_at if v.request else "", v.run_id))
+
+
+def queue_places(home: Home) -> dict[str, int]:
+    """Return the place of each queued or waiting run, from 1, in the order in which they were asked for."""
+    in_queue = [run for run in run_dirs(home) if status_of(run, home) in (RunStatus.QUEUED, RunStatus.WAITING)]
+    asked = sorted((request.created_at if (request := run.request_or_none()) else "", run.run_id) for run in in_queue)
+    return {run_id: place for place, (_, run_id) in enumerate(asked, 1)}
 
 
 def _view(run: RunDir, home: Home) -> RunView:
@@ -252,8 +259,7 @@ def _view(run: RunDir, home: Home) -> RunView:
     epoch, running = run.last_epoch(), status is RunStatus.RUNNING
     progress = run.read_progress() if running else None
     left_s = _seconds_left(request, epoch, progress) if running else None
-    position = 0 if status in (RunStatus.QUEUED, RunStatus.WAITING) else None
-    return RunView(run.run_id, status, request, run.last_event(), epoch, progress, len(run.attempts()), left_s, position)
+    return RunView(run.run_id, status, request, run.last_event(), epoch, progress, len(run.attempts()), left_s)
 
 
 def _seconds_left(request: Request | None, epoch: EpochEnded | None, progress: Progress | None) -> float | None:

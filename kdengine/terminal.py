@@ -27,7 +27,7 @@ from kdengine.events import Ended, EpochEnded, Notice
 from kdengine.home import Home
 from kdengine.rundir import RunDir
 from kdengine.spec import RunSpec
-from kdengine.status import RunStatus, RunView, is_over, teacher_status, view
+from kdengine.status import RunStatus, RunView, is_over, queue_places, teacher_status, view
 from kdengine.suites import Standing
 
 LOOK_S = 0.2
@@ -53,9 +53,9 @@ class Watched:
     curve: list[float] = field(default_factory=list)
     position: int = 0
 
-    def look(self, home: Home) -> list[str]:
+    def look(self, home: Home, places: Mapping[str, int]) -> list[str]:
         """Look again; return what is new as lines of plain text."""
-        self.now = view(self.run, home)
+        self.now = view(self.run, home, places)
         events, self.position = self.run.read_events(self.position)
         lines = [self._line(event) for event in events]
         return [line for line in lines if line]
@@ -102,7 +102,8 @@ def _rounds(home: Home, watched: list[Watched]) -> Iterator[list[str]]:
         if time.monotonic() >= next_tick:
             runner.tick(home)
             next_tick = time.monotonic() + runner.TICK_S
-        yield [line for w in watched if not (is_over(w.now.status) and w.position) for line in w.look(home)]
+        places = queue_places(home)
+        yield [line for w in watched if not (is_over(w.now.status) and w.position) for line in w.look(home, places)]
         if all(is_over(w.now.status) or _waits_in_vain(home, w.now) for w in watched):
             return
         time.sleep(LOOK_S)
@@ -172,7 +173,9 @@ def _live_row(w: Watched) -> tuple[Text, ProgressBar, Text, Text, Text, Text]:
     doing = f"{w.now.epoch.epoch if w.now.epoch else 0}/{epochs}"
     if w.now.epoch and w.now.epoch.phase != "main" and not is_over(w.now.status):
         doing = f"{w.now.epoch.phase} {w.now.epoch.epoch}/{w.now.epoch.epochs}"
-    left = f"{clock(w.now.eta_s)} left" if w.now.status is RunStatus.RUNNING else status_text(w.now)
+    left = status_text(w.now)
+    if w.now.status is RunStatus.RUNNING:
+        left = "starting" if w.now.eta_s is None else f"{clock(w.now.eta_s)} left"
     return (
         Text(w.role, style="bold" if w.now.status is RunStatus.RUNNING else ""), bar, Text(doing, style="dim"),
         Text(sparkline(w.curve), style=colour), Text(percent(w.now.top1_frac)), Text(left, style=colour),
@@ -192,7 +195,7 @@ def status_table(shown: Iterable[RunView]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for v in shown:
         spec = v.request.spec if v.request else None
-        time_s = f"{clock(v.eta_s)} left" if v.status is RunStatus.RUNNING else clock(v.epoch.elapsed_s if v.epoch else None)
+        time_s = clock(v.epoch.elapsed_s if v.epoch else None) if v.eta_s is None else f"{clock(v.eta_s)} left"
         epoch = f"{v.done_epochs:.0f}/{spec.epochs}" if spec else ""
         status = Text(status_text(v), style=_COLOURS[v.status])
         name = v.run_id if out.width >= WIDE else v.run_id[-6:]
