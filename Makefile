@@ -38,6 +38,8 @@ demo: setup  ## queue the demo suite and start the app
 app: setup  ## start the app
 	@$(PY) -m kdengine.serve --port $(PORT)
 
+check test: export OMP_NUM_THREADS := 1  # two test processes on two cores
+
 check: setup-dev  ## style, types, fast tests: under a minute
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .

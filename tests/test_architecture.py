@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIGHT = {
     "kdengine", "kdengine.errors", "kdengine.home", "kdengine.spec", "kdengine.events", "kdengine.eventlog", "kdengine.rundir",
     "kdengine.status", "kdengine.slots", "kdengine.runner", "kdengine.suites", "kdengine.datasets", "kdengine.datasets_inspect",
-    "kdengine.catalogue", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve",
+    "kdengine.catalogue", "kdengine.terminal", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
