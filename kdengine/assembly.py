@@ -5,7 +5,7 @@ Reads: datasets, teachers' weights, initial weights. Writes: nothing. Never: the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdengine import data as datasets
 from kdengine import methods, networks, teachers
-from kdengine.data.contract import Dataset
+from kdengine.data.contract import Dataset, Report
 from kdengine.home import Home
 from kdengine.methods.contract import Batch, Card, DataInfo, Method, Progress
 from kdengine.models.contract import TAPS, NetInfo
@@ -23,6 +23,7 @@ from kdengine.schedule import Stage
 from kdengine.spec import RunSpec
 
 LABEL_TERM = "ce"
+RESIDENT_BYTES = 4 << 30  # above that, test images are sent to the device batch by batch
 
 
 @dataclass(slots=True)
@@ -108,8 +109,10 @@ class Parts:
                 view.forget()
 
 
-def assemble(home: Home, spec: RunSpec, teacher_run: str | None, device: torch.device, precision: str) -> Parts:
-    """Load the data and build every network and method of ``spec`` on ``device``.
+def assemble(
+    home: Home, spec: RunSpec, teacher_run: str | None, device: torch.device, precision: str, progress: Report | None = None
+) -> Parts:
+    """Load the data and build every network and method of ``spec`` on ``device``; ``progress`` as for ``data.load``.
 
     Raises:
         RunFailed: weights that cannot be loaded.
@@ -120,9 +123,8 @@ def assemble(home: Home, spec: RunSpec, teacher_run: str | None, device: torch.d
         wanted.append((spec.combine.method, spec.combine.params, spec.combine.weight))
     entries = [methods.get(key) for key, _, _ in wanted]
     taps = frozenset(need for e in entries for need in e.card.needs if need in TAPS)
-    dataset = datasets.load(
-        home, spec.dataset, image_size=spec.image_size, train_images=spec.train_images, val_frac=spec.val_frac
-    )
+    dataset = _on_device(datasets.load(home, spec.dataset, image_size=spec.image_size, train_images=spec.train_images,
+                                       val_frac=spec.val_frac, progress=progress), device)  # fmt: skip
     students = _students(spec, dataset.classes, taps, device)
     mode = _strictest([e.card.teacher_mode for e in entries])
     teacher = _teacher(home, spec, teacher_run, dataset.classes, taps, mode, device, precision)
@@ -136,10 +138,16 @@ def assemble(home: Home, spec: RunSpec, teacher_run: str | None, device: torch.d
 
 def data_info(dataset: Dataset, image_size: int) -> DataInfo:
     """Return the numbers that methods are built from."""
-    mean, std = [float(m) for m in dataset.mean], [float(s) for s in dataset.std]
-    low = tuple((0 - m) / s for m, s in zip(mean, std, strict=True))
-    high = tuple((1 - m) / s for m, s in zip(mean, std, strict=True))
-    return DataInfo(dataset.name, len(dataset.train.y), dataset.classes, image_size, dataset.train.y.cpu(), low, high)
+    labels = dataset.train.y.cpu()
+    return DataInfo(dataset.name, len(labels), dataset.classes, image_size, labels, dataset.low, dataset.high)
+
+
+def _on_device(dataset: Dataset, device: torch.device) -> Dataset:
+    """Send what is measured every epoch to the device once, where it is small enough to stay there."""
+    held = [images for images in (dataset.test, dataset.val) if images is not None]
+    if device.type == "cpu" or sum(images.x.numel() for images in held) > RESIDENT_BYTES:
+        return dataset
+    return replace(dataset, test=dataset.test.to(device), val=None if dataset.val is None else dataset.val.to(device))
 
 
 def _method(entry: methods.Entry, params: BaseModel, parts: Parts, info: DataInfo, seed: int) -> Method:

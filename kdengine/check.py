@@ -6,7 +6,6 @@ Writes: nothing, starts nothing. Never: CUDA (a page calls this).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from kdengine import datasets, methods, models
 from kdengine.errors import KdError, Problem, SpecError, unknown
 from kdengine.home import Home
 from kdengine.methods.contract import Params
-from kdengine.models.contract import NetInfo
 from kdengine.rundir import find_run
 from kdengine.spec import TEACHER_FIELDS, RunSpec, Scalar, problems_of
 from kdengine.status import RunStatus, status_of
@@ -34,7 +32,7 @@ def resolve(spec: RunSpec) -> RunSpec:
     if spec.combine is not None and spec.combine.method in methods.entries():
         filled = _filled(spec.combine.method, spec.combine.params)
         changes["combine"] = spec.combine.model_copy(update={"params": filled}).model_dump()
-    if card.peers and not spec.peers:
+    if not spec.peers and any(methods.get(key).card.peers for key in keys_of(spec) if key in methods.entries()):
         changes["peers"] = (spec.student,)
     if card.chain:
         changes |= {"generation": max(1, spec.generation), "teacher": spec.student, "teacher_options": spec.student_options}
@@ -70,8 +68,12 @@ def complete(values: dict[str, object], home: Home) -> tuple[RunSpec, list[Probl
 
 def uses_teacher(spec: RunSpec) -> bool:
     """Say whether the spec's method, or the one combined with it, reads a teacher; an unknown method may."""
-    keys = [spec.method] + ([spec.combine.method] if spec.combine else [])
-    return any(k not in methods.entries() or methods.get(k).card.teacher_mode != "none" for k in keys)
+    return any(k not in methods.entries() or methods.get(k).card.teacher_mode != "none" for k in keys_of(spec))
+
+
+def keys_of(spec: RunSpec) -> list[str]:
+    """Return the spec's method, and the one combined with it."""
+    return [spec.method, *([spec.combine.method] if spec.combine else [])]
 
 
 def _filled(key: str, given: dict[str, Scalar]) -> dict[str, Scalar]:
@@ -138,8 +140,8 @@ def _networks(spec: RunSpec) -> Iterator[Problem]:
 
 def _fit(spec: RunSpec) -> Iterator[Problem]:
     """Ask the methods whether they can work on these two networks."""
-    student = info(spec.student, spec.image_size, **spec.student_options)
-    teacher = info(spec.teacher, spec.image_size, **spec.teacher_options) if spec.teacher else None
+    student = models.info(spec.student, 10, spec.image_size, spec.student_options)
+    teacher = models.info(spec.teacher, 10, spec.image_size, spec.teacher_options) if spec.teacher else None
     wanted = [(spec.method, spec.params)] + ([(spec.combine.method, spec.combine.params)] if spec.combine else [])
     for key, given in wanted:
         if key not in methods.entries():
@@ -154,12 +156,6 @@ def _fit(spec: RunSpec) -> Iterator[Problem]:
         yield from (Problem("method", g, a, d) for g, a, d in entry.method.problems(params, student, teacher))
 
 
-@functools.lru_cache(maxsize=256)
-def info(model: str, image_size: int, /, **options: Scalar) -> NetInfo:
-    """Return the numbers of a model (10 classes), built once per process: parameters, multiply-adds, shapes."""
-    return models.build(model, 10, image_size, options).info
-
-
 def _data(spec: RunSpec, home: Home) -> Iterator[Problem]:
     cards = datasets.cards(home)
     if spec.dataset not in cards:
@@ -172,7 +168,7 @@ def _data(spec: RunSpec, home: Home) -> Iterator[Problem]:
         )
         return
     there = cards[spec.dataset].train_images
-    usable = there - int(there * spec.val_frac)
+    usable = there - round(there * spec.val_frac)
     for field, wish in (("train_images", spec.train_images), ("teacher_train_images", spec.teacher_train_images)):
         if wish is not None and wish > usable:
             yield Problem(

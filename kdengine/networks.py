@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from kdengine import models
 from kdengine.errors import Problem, RunFailed
 from kdengine.models.contract import NetInfo, Network, Outputs
+from kdengine.rundir import write_aside
 from kdengine.spec import Scalar
 
 
@@ -42,9 +43,7 @@ def build(model: str, classes: int, image_size: int, options: Mapping[str, Scala
 def save_weights(network: nn.Module, file: Path) -> None:
     """Write the weights aside and rename; safetensors wants plain strides."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    aside = file.with_name(file.name + ".new")
-    safetensors.torch.save_file(tensors, aside)
-    aside.replace(file)
+    write_aside(file, safetensors.torch.save(tensors))
 
 
 def load_weights(network: nn.Module, file: Path, what: str) -> None:

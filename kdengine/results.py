@@ -27,13 +27,16 @@ FEATURE_SIDE = 8  # stage maps are averaged down to this side; attention maps ke
 BATCH = 256
 
 
-def keep(parts: Parts, run: RunDir, autocast: Callable[[], AbstractContextManager[object]], device: torch.device) -> None:
+def keep(
+    parts: Parts, run: RunDir, autocast: Callable[[], AbstractContextManager[object]], device: torch.device, with_teacher: bool
+) -> None:
     """Write both files from the networks as they are at the end of the training.
 
     ``predictions.npz``: ``labels (N,)``, ``logits_<network> (N, K)`` fp16, over all test images in order.
     ``features.npz``: ``index (M,)`` into the test images (the same M <= 512 in every run of a dataset), and per network
     ``embedding_<network> (M, D)``, ``stage<i>_<network> (M, C, h, w)`` with h, w <= 8, ``attention<i>_<network> (M, H, W)``
-    (mean over channels of the squared map), all fp16.
+    (mean over channels of the squared map), all fp16. ``with_teacher``: its features too; a teacher that is a run of ours
+    has left them in its own folder.
     """
     data = parts.data
     views = dict(parts.students) | ({"teacher": parts.teacher} if parts.teacher is not None else {})
@@ -45,7 +48,8 @@ def keep(parts: Parts, run: RunDir, autocast: Callable[[], AbstractContextManage
         with networks.evaluating(view.network), autocast(), torch.no_grad():
             logits[f"logits_{name}"] = _half(collect(view, data.test, data, BATCH, device))
             taps = NetworkView(view.network, frozenset({"embedding", "stages"}), no_grad=True, half=view.half)
-            features |= _features(name, taps, few, parts, device)
+            if name != "teacher" or with_teacher:
+                features |= _features(name, taps, few, parts, device)
     _write(run.predictions_npz, logits)
     _write(run.features_npz, features)
 
@@ -70,5 +74,5 @@ def _half(values: Tensor) -> np.ndarray:
 
 def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
     aside = file.with_name(file.name + ".new.npz")
-    np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
+    np.savez(aside, **arrays)  # type: ignore[arg-type]
     aside.replace(file)

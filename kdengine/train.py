@@ -70,7 +70,8 @@ def train(setting: Setting) -> Iterator[Started | Notice | EpochEnded]:
             yield from training.save(event)
             yield event
         training.end_stage()
-    results.keep(training.parts, setting.run, training.autocast, training.device)
+    with_teacher = not (setting.teacher_run or setting.spec.teacher_run)
+    results.keep(training.parts, setting.run, training.autocast, training.device, with_teacher)
 
 
 @dataclass(slots=True)
@@ -109,9 +110,10 @@ class Training:
     def __init__(self, setting: Setting) -> None:
         spec = setting.spec
         self.setting, self.spec = setting, spec
+        self._reported = 0.0
         self.device = devices.pick_device(spec.device)
         self.precision = devices.pick_precision(spec.precision, self.device)
-        self.parts: Parts = assemble(setting.home, spec, setting.teacher_run, self.device, self.precision)
+        self.parts: Parts = assemble(setting.home, spec, setting.teacher_run, self.device, self.precision, self._fetching)
         self.stages: list[Stage] = plan(spec, [m.method for m in self.parts.methods])
         torch.manual_seed(networks.derive_seed(spec.seed, "global"))
         self.order = torch.Generator().manual_seed(networks.derive_seed(spec.seed, "order"))
@@ -129,7 +131,6 @@ class Training:
         self.best: dict[str, float] = {}
         self.first_terms: dict[str, float] = {}
         self._optimizer_state: dict[str, Any] | None = None
-        self._reported = 0.0
         self.logits_t: Tensor | None = None
         if self.parts.teacher is not None and not self.parts.teacher_trains:
             with self.autocast():
@@ -217,16 +218,20 @@ class Training:
         return rate
 
     def _heartbeat(self, stage: Stage, step: int, began: float) -> None:
-        """Say where the training is, from what the host knows; at most once a second."""
+        """Say where the training is, from what the host knows."""
+        speed = (step + 1) * self.spec.batch_size / max(1e-9, time.monotonic() - began)
+        self._report(stage.phase.name, self.epoch + 1, stage.epochs, step + 1, len(self.loader), images_per_s=round(speed, 1))
+
+    def _fetching(self, done: int, total: int) -> None:
+        """Say how far the download or first decoding of the dataset is."""
+        self._report("data", 0, 0, done, total)
+
+    def _report(self, phase: str, epoch: int, epochs: int, step: int, steps: int, **more: float) -> None:
+        """Pass progress on, at most once a second."""
         now = time.monotonic()
-        if now - self._reported < 1.0:
-            return
-        self._reported = now
-        done = (step + 1) * self.spec.batch_size
-        self.setting.report({
-            "phase": stage.phase.name, "epoch": self.epoch + 1, "epochs": stage.epochs, "step": step + 1,
-            "steps": len(self.loader), "images_per_s": round(done / max(1e-9, now - began), 1),
-        })  # fmt: skip
+        if now - self._reported >= 1.0:
+            self._reported = now
+            self.setting.report({"phase": phase, "epoch": epoch, "epochs": epochs, "step": step, "steps": steps} | more)
 
     def _check_terms(self, stage: Stage, terms: dict[str, dict[str, float]]) -> None:
         """Refuse to go on with a loss that is not finite or explodes, naming epoch, term and value."""

@@ -23,8 +23,8 @@ from kdengine.events import Ended, now
 from kdengine.home import Home
 from kdengine.rundir import RunDir, write_aside
 from kdengine.runner import tick
+from kdengine.slots import ALL_GPUS
 
-NICE = 10  # below the server and the people at the machine
 LAST_WORD_TRIES = 600  # seconds to wait for space on a full disk before the last word is given up
 
 
@@ -67,7 +67,6 @@ def main(folder: Path) -> int:
     if lock is None:
         print(f"{run.run_id} is already being trained", file=sys.stderr)
         return 4
-    os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
     asked = stop_on_signals()
     log, began = Log(run), time.monotonic()
     ended = run_to_end(run, home, log, asked)
@@ -144,7 +143,9 @@ def train_run(run: RunDir, home: Home, log: Log, asked: list[int]) -> None:
             run.write_progress(progress)
         log.flush()
 
-    setting = train.Setting(home, run, request.spec, request.teacher_run, attempt, stop=lambda: bool(asked), report=report)
+    # a worker sees one GPU only, the one of its place; that it is called cuda:3 is known outside
+    spec = request.spec.but(device="cuda") if request.spec.device.startswith("cuda:") and ALL_GPUS in os.environ else request.spec
+    setting = train.Setting(home, run, spec, request.teacher_run, attempt, stop=lambda: bool(asked), report=report)
     for event in train.train(setting):
         log.say(event)
         print(f"{now()} {event.kind} {getattr(event, 'phase', '')} {getattr(event, 'epoch', '')}", flush=True)
