@@ -9,6 +9,7 @@ import ast
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "methods"
 _SHOWN = ("title", "family", "year", "one_line", "peers", "chain")
@@ -34,7 +35,7 @@ def labels() -> dict[str, Label]:
     for path in sorted(FOLDER.glob("[a-z]*.py")):
         values = _card_of(path)
         if values is not None:
-            found.append(Label(path.stem, **({"title": path.stem} | values)))
+            found.append(Label(key=path.stem, **({"title": path.stem} | values)))
     return {label.key: label for label in sorted(found, key=lambda m: (m.family, m.year, m.key))}
 
 
@@ -43,7 +44,7 @@ def label_of(key: str) -> Label:
     return labels().get(key) or Label(key, key)
 
 
-def _card_of(path: Path) -> dict[str, str | int | bool] | None:
+def _card_of(path: Path) -> dict[str, Any] | None:
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, SyntaxError):  # the heavy catalogue names the broken file; a label must not
@@ -52,5 +53,5 @@ def _card_of(path: Path) -> dict[str, str | int | bool] | None:
         named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "CARD" for t in node.targets)
         if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             words = {k.arg: k.value for k in node.value.keywords if k.arg in _SHOWN}
-            return {str(name): value.value for name, value in words.items() if isinstance(value, ast.Constant)}  # type: ignore[misc]
+            return {str(name): value.value for name, value in words.items() if isinstance(value, ast.Constant)}
     return None

@@ -299,6 +299,17 @@ class RunDir:
             files = [Artifact(e.name, e.stat().st_size) for e in entries if e.is_file() and not _NOT_FOR_TAKING.match(e.name)]
         return sorted(files, key=lambda artifact: artifact.name)
 
+    def read_artifact(self, name: str) -> bytes:
+        """Return the content of one of ``artifacts``.
+
+        Raises:
+            UnknownKey: the run has no such file to take away.
+        """
+        known = [artifact.name for artifact in self.artifacts()]
+        if name not in known:
+            raise UnknownKey(unknown("file", name, known))
+        return (self.path / name).read_bytes()
+
 
 def new_run_id(spec: RunSpec) -> str:
     """Return a fresh name, ``20261121-012345-<method>-<6 hex>``: safe as folder and URL, sorts by time (UTC)."""

@@ -7,35 +7,24 @@ import streamlit as st
 
 from pages.parts import blocks, charts, fetch, state, tables, words
 
-OWN_CHOICE = "chosen runs"
-
 
 def choose() -> tuple[pd.DataFrame, str, str]:
     """Draw the choice of runs, measure and axis, kept in the URL; return the runs, the measure, the axis."""
     suites = fetch.ask("suites")["suite"].tolist()
     given = state.chosen_all("ids")
-    what, measure, axis = st.columns([3, 2, 3], vertical_alignment="bottom")
+    what, of, axis = st.columns([3, 2, 3])
     with what:
         if given or not suites:
             frame = blocks.pick_runs(fetch.runs())
         else:
             suite = st.selectbox("Suite", suites, key="suite", bind="query-params")
             frame = fetch.runs(suite=suite)
-    with measure:
-        metric = st.selectbox(
-            "Measure", list(words.MEASURES), format_func=lambda m: words.MEASURES[m].title, key="metric", bind="query-params"
-        )
+    with of:
+        titles = {key: measure.title for key, measure in words.MEASURES.items()}
+        metric = state.choice(st.selectbox, "Measure", titles, name="metric", default="test_top1_frac")
     with axis:
-        x = st.segmented_control(
-            "Against",
-            list(words.AXES),
-            format_func=words.AXES.__getitem__,
-            default="epoch",
-            required=True,
-            key="x",
-            bind="query-params",
-        )
-    return frame, metric, x or "epoch"
+        x = state.choice(st.segmented_control, "Against", words.AXES, name="x", default="epoch", required=True, wrap=True)
+    return frame, metric, x
 
 
 def curves(frame: pd.DataFrame, metric: str, x: str) -> None:

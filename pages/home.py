@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, blocks, charts, fetch, plan, state, words
+from pages.parts import actions, blocks, charts, fetch, plan, state, tables, words
 
 DEMO = "demo"
 
@@ -48,7 +48,7 @@ def freshest() -> None:
     busy = len(going) > 0
     st.subheader("Running now" if busy else "Newest runs", anchor=False)
     rows = going.sort_values("status", ascending=False).head(5) if busy else fetch.ask("newest", 5)
-    for row in rows.to_dict("records"):
+    for row in tables.rows(rows):
         blocks.run_line(row)
     st.page_link("pages/runs.py", label="All runs", icon=":material/list:")
 

@@ -8,11 +8,7 @@ import streamlit as st
 
 from pages.parts import actions, blocks, charts, fetch, state, tables, words
 
-MACHINE = {"device": "Device", "device_name": "Processor", "precision": "Precision", "threads": "CPU threads",
-           "cpu_capability": "Vector instructions", "peak_mib": "Peak memory, MiB", "attempts": "Starts", "versions": "Versions"}  # fmt: skip
-ASKED = {"recipe": "Recipe", "epochs": "Epochs", "batch_size": "Batch size", "optimizer": "Optimiser", "lr": "Learning rate",
-         "schedule": "Schedule", "weight_decay": "Weight decay", "train_images": "Training images", "seed": "Seed", "params": "Knobs",
-         "teacher_run": "Teacher's run", "suite": "Suite", "tags": "Tags", "note": "Note"}  # fmt: skip
+LOAD = (("images_per_s", "Training speed", "speed"), ("peak_mib", "Peak memory", "mib"))
 
 
 def head(row: dict[str, Any]) -> None:
@@ -69,34 +65,31 @@ def learning(row: dict[str, Any]) -> None:
 
 
 def more(row: dict[str, Any]) -> None:
-    """Draw what lies below: loss terms, machine, log."""
+    """Draw what lies below, each part when it is opened: loss terms, the machine's load, the log."""
     run_id, method = row["run_id"], row["method"]
-    terms, frame = fetch.ask("terms", run_id), fetch.ask("epochs", run_id)
-    with st.expander("Loss terms: what the student is told to do, and how much it counts"):
-        for phase in dict.fromkeys(terms["phase"]):
-            st.markdown(f"Phase **{phase}**")
-            blocks.chart(
-                charts.terms(terms[terms["phase"] == phase], method=method), f"run-terms-{phase}", alt="Loss terms per epoch"
-            )
-    with st.expander("Load: speed and memory"):
-        left, right = st.columns(2)
-        if len(frame):
-            with left:
-                blocks.chart(charts.load(frame, "images_per_s", "Speed", "speed"), "run-speed", alt="Images per second")
-            with right:
-                blocks.chart(charts.load(frame, "peak_mib", "Peak memory", "mib"), "run-memory", alt="Peak memory")
-    with st.expander("Log: the last lines the worker printed", expanded=row["status"] in ("failed", "lost")):
-        st.code(fetch.log_tail(run_id) or "nothing yet", language=None)
+    if box := blocks.drawer("Loss terms: what the student is told, and how much it counts", "terms"):
+        terms = fetch.ask("terms", run_id)
+        for phase, part in terms.groupby("phase", sort=False):
+            box.markdown(f"Phase **{phase}**")
+            with box:
+                blocks.chart(charts.terms(part, method=method), f"run-terms-{phase}", alt="Loss terms per epoch")
+    if box := blocks.drawer("Load: speed and memory", "load"):
+        frame = fetch.ask("epochs", run_id)
+        for column, (name, title, unit) in zip(box.columns(2), LOAD, strict=True):
+            with column:
+                st.markdown(f"**{title}**")
+                blocks.chart(charts.load(frame, name, title, unit), f"run-{name}", alt=f"{title} per epoch", zoom=False)
+    if box := blocks.drawer("Log: the last lines the worker printed", "log", opened=row["status"] in ("failed", "lost")):
+        box.code(fetch.log_tail(run_id) or "nothing yet", language=None)
 
 
 def record(row: dict[str, Any]) -> None:
     """Draw what stands still: the request, the machine, the files."""
     left, right = st.columns(2, gap="medium")
     with left.expander("What was asked for"):
-        blocks.facts(tables.facts(row, ASKED))
-        st.code(row["spec"], language="json")
+        blocks.pairs(tables.facts(row, tables.ASKED))
     with right.expander("Where it ran"):
-        blocks.facts(tables.facts(row, MACHINE))
+        blocks.pairs(tables.facts(row, tables.MACHINE))
     with st.expander("Files to take away"):
         blocks.files(row["run_id"])
 
@@ -105,19 +98,18 @@ run_id = state.chosen("run")
 row = fetch.run(run_id) if run_id else None
 if row is None:
     blocks.say("Run")
-    blocks.empty(
-        f"No run is called {run_id}." if run_id else "A single run is shown here, live.", "pages/runs.py", "Choose a run"
-    )
+    sentence = f"No run is called {run_id}." if run_id else "A single run is shown here, live."
+    blocks.empty(sentence, "pages/runs.py", "Choose a run")
 else:
-    busy = row["status"] in words.ACTIVE
+    status, busy = row["status"], row["status"] in words.ACTIVE
     subtitle = f"{words.title_of(row['method'])} · {row['dataset']} · seed {row['seed']} · {row['run_id']}"
     with blocks.say(blocks.short_title(row), subtitle):
         paused = busy and not st.toggle("Live", value=True, key="live", help=words.PAUSE)
 
     def body() -> None:
         """The live part."""
-        now = fetch.run(str(run_id)) or row
-        state.settle(row["status"], now["status"])
+        now = fetch.run(str(run_id)) or {"status": None}  # None: the folder was removed by hand
+        state.settle(status, now["status"])
         head(now)
         numbers(now)
         learning(now)

@@ -24,7 +24,7 @@ def run_demo() -> None:
     def launch() -> None:
         from kdengine import check  # loads torch: not before somebody wants to train
 
-        runner.launch_suite(home, [check.resolve(spec) for spec in suites.demo_suite()], complete=check.resolve)
+        runner.launch_suite(home, [check.resolve(spec) for spec in suites.demo_suite()])
 
     pulse.of().ask("demo", "launching the demo", launch)
 
@@ -35,9 +35,7 @@ def launch(specs: Sequence[RunSpec]) -> list[str]:
     Raises:
         KdError: a teacher cannot be resolved.
     """
-    from kdengine import check
-
-    ids = runner.launch_suite(pulse.of().home, specs, complete=check.resolve)
+    ids = runner.launch_suite(pulse.of().home, specs)
     pulse.of().store.take_in()
     return ids
 

@@ -100,7 +100,11 @@ def run_line(row: dict[str, Any]) -> None:
 
 def chart(figure: go.Figure, key: str, *, alt: str, zoom: bool = True) -> None:
     """Draw a figure at the width of its column. ``alt`` says what it shows, for those who cannot see it."""
-    bar = {**BAR, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"], "displayModeBar": "hover" if zoom else False}
+    bar: dict[str, Any] = {
+        **BAR,
+        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+        "displayModeBar": "hover" if zoom else False,
+    }
     bar |= {"scrollZoom": False, "toImageButtonOptions": {"format": "svg", "filename": key}}
     if not zoom:
         figure.update_layout(dragmode=False)
@@ -166,9 +170,18 @@ def failure(row: dict[str, Any]) -> None:
         st.error(_safe(reason or "This run failed; the log below may say why."), icon=":material/error:")
 
 
-def facts(frame: pd.DataFrame) -> None:
-    """Draw pairs of what and value."""
-    st.dataframe(frame, hide_index=True, column_config={"What": st.column_config.TextColumn(width="small")})
+def pairs(lines: dict[str, str]) -> None:
+    """Draw a few facts, one line each: what it is in grey, then its value."""
+    for what, value in lines.items():
+        left, right = st.columns([1, 2], gap="small", wrap=False)
+        left.markdown(f":gray[{what}]")
+        right.markdown(_safe(value))
+
+
+def drawer(title: str, key: str, *, opened: bool = False) -> Any:
+    """Draw a box that is filled only while it is open; return it then, else None."""
+    box = st.expander(title, expanded=opened, key=f"drawer-{key}", on_change="rerun")
+    return box if box.open else None
 
 
 def files(run_id: str) -> None:
@@ -192,8 +205,8 @@ def plain_table(shown: tables.Table) -> None:
 
 def pick_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Draw the choice of single runs, kept in the URL (``?ids=``), and return the chosen rows."""
-    titles = {row["run_id"]: run_title(row) for row in frame.to_dict("records")}
-    chosen = st.multiselect("Runs", list(titles), format_func=lambda i: titles[i], key="ids", bind="query-params")
+    titles = {row["run_id"]: run_title(row) for row in tables.rows(frame)}
+    chosen = state.choice(st.multiselect, "Runs", titles, name="ids", default=[])
     return frame[frame["run_id"].isin(chosen)]
 
 

@@ -73,7 +73,7 @@ def mean_curves(
         if drawn.setdefault(method, 0):  # the same method again, on another pair: same colour, another dash
             style = Style(style.colour, DASHES[drawn[method] % len(DASHES)], style.symbol)
         drawn[method] += 1
-        band = {}
+        band: dict[str, Any] = {}
         if part["n"].max() > 1:
             band = {"low": _floats(part["low"]) * scale, "high": _floats(part["high"]) * scale}
         note = f"n = {int(part['n'].max())}"
@@ -130,6 +130,7 @@ def run_curves(frame: pd.DataFrame, measures: Sequence[str], *, method: str, ref
     axis stands still while the run grows.
     """
     first = words.MEASURES[measures[0]]
+    first = words.Measure("Accuracy" if first.unit == "percent" else "Loss", first.unit, first.note)
     scale = 100.0 if first.unit == "percent" else 1.0
     networks = list(dict.fromkeys(frame["network"])) if len(frame) else []
     base = style_of(method)
@@ -197,7 +198,8 @@ def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequenc
 def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequence[tuple[str, float]] = ()) -> go.Figure:
     """Draw horizontal bars with whiskers (one standard deviation over seeds), the best on top.
 
-    ``frame``: columns method, student, teacher, dataset, n and ``<which>_mean_frac``, ``<which>_std_frac``. ``which``: ``best`` or ``last``.
+    ``frame``: columns method, student, teacher, dataset, n and ``<which>_mean_frac``, ``<which>_std_frac``, where ``which`` is
+    ``best`` or ``last``.
     """
     frame = frame.dropna(subset=[f"{which}_mean_frac"]).sort_values(f"{which}_mean_frac")
     means, stds = 100 * _floats(frame[f"{which}_mean_frac"]), 100 * _floats(frame[f"{which}_std_frac"])
@@ -318,7 +320,7 @@ def _range(lines: Sequence[Line], references: Sequence[Reference], unit: str, fr
 
 
 def _labels(
-    figure: go.Figure, lines: Sequence[Line], references: Sequence[Reference], span: tuple[float, float], height: int
+    figure: go.Figure, lines: Sequence[Line], references: Sequence[Reference], span: tuple[float, float], height: int, end: float
 ) -> None:
     """Write each line's name where it ends, moved apart where they would overlap."""
     ends = [(line.name, float(line.y[-1]), line.style.colour, float(line.x[-1])) for line in lines if line.name and len(line.y)]

@@ -62,20 +62,13 @@ def style_of(method: str) -> Style:
 
 def _shade(family: str, place: int) -> str:
     light, chroma, hue = FAMILIES[family]
-    if place:
-        light = 0.46 + 0.20 * _spread(place, 2)
-        hue += 20 * (_spread(place, 3) - 0.5)
+    if place:  # far from the first, then on its other side, then closer; hues to both sides in turn
+        dark, pale = 0.47, 0.66
+        far, near = (pale, dark) if pale - light > light - dark else (dark, pale)
+        ring, side = divmod(place - 1, 2)
+        light = (near if side else far) + (light - (near if side else far)) * 0.3 * (ring % 3)
+        hue += (12 if side else -12) + 5 * (ring % 3 - 1) * (1 if side else -1)
     return _within(light, chroma, hue)
-
-
-def _spread(place: int, base: int) -> float:
-    """Return the place-th number of van der Corput's sequence: any first few lie well apart in 0 to 1."""
-    value, step = 0.0, 1.0
-    while place:
-        step /= base
-        place, digit = divmod(place, base)
-        value += digit * step
-    return value
 
 
 def _within(light: float, chroma: float, hue: float) -> str:

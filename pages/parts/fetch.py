@@ -60,7 +60,7 @@ def active() -> pd.DataFrame:
 
 def left_s(now: datetime | None = None) -> float | None:
     """Return the seconds until the queue is empty, guessed; None where nothing is on its way or nothing is known."""
-    going = active().to_dict("records")
+    going = tables.rows(active())
     if not going:
         return None
     moment = now or datetime.now(UTC)

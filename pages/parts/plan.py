@@ -45,8 +45,16 @@ class Plan:
     disk_mib: float
 
 
-def plan(specs: Iterable[RunSpec], teachers: Iterable[RunSpec], *, cost: Callable[[RunSpec], Cost], images: Mapping[str, tuple[int, int]],
-         measured: pd.DataFrame, slots: int = 1, device: str = "cpu") -> Plan:  # fmt: skip
+def plan(
+    specs: Iterable[RunSpec],
+    teachers: Iterable[RunSpec],
+    *,
+    cost: Callable[[RunSpec], Cost],
+    images: Mapping[str, tuple[int, int]],
+    measured: pd.DataFrame,
+    slots: int = 1,
+    device: str = "cpu",
+) -> Plan:
     """Return what training ``specs``, and first the missing ``teachers``, will take.
 
     ``cost`` returns a spec's cost; ``images``: dataset -> (training, test) images; ``measured``: earlier runs with method,
@@ -109,8 +117,9 @@ def left_s(
     waiting = sum(row["status"] in ("queued", "waiting") for row in active)
     if not active or (any(v is None for v in running) or waiting) and typical_s is None:
         return None
-    ahead = max((typical_s if v is None else v for v in running), default=0.0) or 0.0
-    return ahead + waiting * (typical_s or 0.0) / max(1, len(running))
+    typical = typical_s or 0.0
+    ahead = max((typical if v is None else v for v in running), default=0.0)
+    return ahead + waiting * typical / max(1, len(running))
 
 
 def _basis(known: int, measured: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ Reads: run folders through the runner and the store. Writes: through them. Never
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -79,7 +80,8 @@ class Pulse:
         return max(2.0, len(self._sessions) * TICK_CPU_S / SHARE)
 
     def close(self) -> None:
-        """Stop the thread and close the store; runs go on."""
+        """Stop the thread and close the store; runs go on. A second time does nothing."""
+        atexit.unregister(self.close)
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
@@ -116,6 +118,7 @@ class Pulse:
 def _started(home: Home) -> Pulse:
     pulse = Pulse(home, Store.open(home))
     pulse.start()
+    atexit.register(pulse.close)  # publishes what is not yet, and closes the database, when the server ends
     return pulse
 
 
@@ -144,10 +147,10 @@ def warm_up() -> threading.Thread:
 def _load() -> None:
     time.sleep(1.5)  # let the first page go out before
     try:
-        from kdengine import check, methods, models
+        from kdengine import check, methods, models  # noqa: F401 - loading it is the purpose
 
         methods.entries()
         models.cards()
-        check.info(next(iter(models.cards())), 32)
+        models.info(next(iter(models.cards())), 10)
     except Exception:  # the train page meets the same fault and shows it
         log.exception("while loading the catalogues")

@@ -5,7 +5,8 @@ Reads / writes: the session's state and URL. Never: the store (``fetch`` does), 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -24,6 +25,37 @@ def chosen(name: str) -> str | None:
 def chosen_all(name: str) -> list[str]:
     """Return all values of a repeated URL parameter."""
     return st.query_params.get_all(name)
+
+
+def choice(widget: Callable[..., Any], label: str, titles: Mapping[str, str], *, name: str, default: Any, **more: Any) -> Any:
+    """Draw a choice whose options have titles, its value kept in the URL under ``name`` by key, not by title.
+
+    Streamlit's own binding would write the titles. ``widget``: st.pills, st.selectbox, st.segmented_control or st.multiselect;
+    ``titles``: key -> title; ``default``: a key, or a list of keys where several may be chosen.
+    """
+    place = f"{name}-choice"
+    if place not in st.session_state:
+        st.session_state[place] = _from_url(name, titles, default)
+    elif isinstance(default, list):  # what is no longer offered is no longer chosen
+        st.session_state[place] = [key for key in st.session_state[place] if key in titles]
+    elif st.session_state[place] not in titles:
+        st.session_state[place] = default
+    return widget(label, list(titles), format_func=titles.__getitem__, key=place, on_change=_to_url, args=(name, default), **more)
+
+
+def _from_url(name: str, titles: Mapping[str, str], default: Any) -> Any:
+    given = [key for key in st.query_params.get_all(name) if key in titles]
+    if isinstance(default, list):
+        return given or [key for key in default if key in titles]
+    return given[0] if given else default
+
+
+def _to_url(name: str, default: Any) -> None:
+    value = st.session_state[f"{name}-choice"]
+    if value == default or not value:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = value
 
 
 def say_later(text: str, icon: str = ":material/check:") -> None:

@@ -5,6 +5,7 @@ Reads: the frames it is given. Writes: nothing. Never: Streamlit (``blocks.table
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -67,7 +68,7 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
             "Data": frame["dataset"].to_list(),
             "Seed": frame["seed"].to_list(),
             "Progress": [100 * _share(e, n) for e, n in zip(frame["epoch"], frame["epochs"], strict=True)],
-            "Left": [left(row, moment) for row in frame.to_dict("records")],
+            "Left": [left(row, moment) for row in rows(frame)],
             "Best": [100 * v if not words.missing(v) else None for v in frame["best_top1_frac"]],
             "Curve": [_points(c) for c in frame["curve"]],
             "Suite": [s if not words.missing(s) else "" for s in frame["suite"]],
@@ -78,6 +79,11 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
     colours = [f"color: {HEX[words.STATUSES[s].colour]}; font-weight: 600" for s in frame["status"]]
     styled = shown.style.apply(lambda _: colours, subset=["Status"], axis=0) if len(shown) else shown
     return Table(styled, {name: column for name, column in RUNS.items() if name not in leave_out})
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows as plain dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def status_text(status: str) -> str:
@@ -91,7 +97,7 @@ def left(row: dict[str, Any], now: datetime) -> str:
     if row["status"] == "running":
         return words.duration(eta_s(row, now))
     position = row.get("position")
-    if row["status"] in ("queued", "waiting") and not words.missing(position):
+    if row["status"] in ("queued", "waiting") and position is not None and not words.missing(position):
         return f"place {int(position)}"
     return ""
 
@@ -132,7 +138,7 @@ def best_of(frame: pd.DataFrame) -> Table:
             "Best": [words.spread(m, s) for m, s in zip(frame["best_mean_frac"], frame["best_std_frac"], strict=True)],
             "Last": [words.spread(m, s) for m, s in zip(frame["last_mean_frac"], frame["last_std_frac"], strict=True)],
             "Runs": frame["n"],
-            "Images/s": [f"{v:,.0f}" if not words.missing(v) else "–" for v in frame["images_per_s"]],
+            "Images/s": frame["images_per_s"].round().astype("Int64"),
             "Recipe": frame["recipe"],
         }
     )
@@ -148,7 +154,7 @@ def _marks(means: pd.Series, stds: pd.Series) -> list[str]:
     """Return the style of each cell: bold for the greatest mean, underlined where it is less than two deviations below."""
     if means.isna().all():
         return [""] * len(means)
-    best = int(means.idxmax())
+    best = int(means.to_numpy(dtype=float, na_value=-1.0).argmax())
     noise = 2 * max(float(stds.fillna(0)[best]), 1e-9)
     marks = []
     for place, (mean, std) in enumerate(zip(means, stds.fillna(0), strict=True)):
@@ -157,17 +163,48 @@ def _marks(means: pd.Series, stds: pd.Series) -> list[str]:
     return marks
 
 
-def facts(row: dict[str, Any], fields: dict[str, str]) -> pd.DataFrame:
-    """Return chosen fields of one row as a two-column frame; fields without a value are left out."""
-    rows = [(title, _plain(row.get(name))) for name, title in fields.items()]
-    return pd.DataFrame([(t, v) for t, v in rows if v], columns=["What", "Value"])
+# fields of a run -> what people call them
+MACHINE = {
+    "device": "Device",
+    "device_name": "Processor",
+    "precision": "Precision",
+    "threads": "CPU threads",
+    "cpu_capability": "Vector instructions",
+    "peak_mib": "Peak memory, MiB",
+    "attempts": "Starts",
+    "versions": "Versions",
+}
+ASKED = {
+    "recipe": "Recipe",
+    "epochs": "Epochs",
+    "batch_size": "Batch size",
+    "optimizer": "Optimiser",
+    "lr": "Learning rate",
+    "schedule": "Schedule",
+    "weight_decay": "Weight decay",
+    "train_images": "Training images",
+    "seed": "Seed",
+    "params": "Knobs",
+    "teacher_run": "Teacher's run",
+    "suite": "Suite",
+    "tags": "Tags",
+    "note": "Note",
+}
+
+
+def facts(row: dict[str, Any], fields: dict[str, str]) -> dict[str, str]:
+    """Return chosen fields of one row in words, by what people call them; fields without a value are left out."""
+    found = {title: _plain(row.get(name)) for name, title in fields.items()}
+    return {title: value for title, value in found.items() if value}
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, (list, tuple)) or hasattr(value, "tolist") and getattr(value, "ndim", 0):
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", None):
         return ", ".join(str(v) for v in value)
     if words.missing(value):
         return ""
+    if isinstance(value, str) and value.startswith("{"):
+        return ", ".join(f"{k} {v}" for k, v in json.loads(value).items())
     return words.number(value) if isinstance(value, float) else str(value)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kdengine import catalogue
 
-MINUS = "\N{MINUS SIGN}"
+FIXED_SPACE = "\N{NO-BREAK SPACE}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
@@ -62,6 +62,15 @@ MEASURES: dict[str, Measure] = {
     "images_per_s": Measure("Training speed", "speed", "training images per second"),
 }
 AXES: dict[str, str] = {"epoch": "Epoch", "images_seen": "Training images seen", "elapsed_s": "Training time"}
+FIELDS: dict[str, str] = {
+    "lr": "Learning rate",
+    "val_frac": "Validation share",
+    "gamma": "Drop factor",
+    "warmup_frac": "Warm-up share",
+    "crop_pad": "Crop padding",
+    "crop_mode": "Padding shows",
+    "bn_momentum": "BatchNorm momentum",
+}
 FAMILIES: dict[str, str] = {
     "response": "soft answers",
     "feature": "inner maps",
@@ -96,7 +105,7 @@ def spread(mean: Any, std: Any, digits: int = 1) -> str:
     """Write mean and standard deviation of fractions in percent: ``74.9 ± 0.2``."""
     if missing(mean):
         return "–"
-    tail = "" if missing(std) else f" {PLUS_MINUS} {100 * std:.{digits}f}"
+    tail = "" if missing(std) else f"{FIXED_SPACE}{PLUS_MINUS}{FIXED_SPACE}{100 * std:.{digits}f}"
     return f"{100 * mean:.{digits}f}{tail}"
 
 
