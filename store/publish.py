@@ -30,7 +30,8 @@ class Publisher:
     def publish(self) -> bool:
         """Write the committed state out and replace the snapshot; readers see the old or the new one, never a part.
 
-        False when questions kept the database busy: to be tried again soon. The internal tables of the intake are left out. Only the single writer may call it, between transactions.
+        False when questions kept the database busy: to be tried again soon. The internal tables of the intake are left
+        out. Only the single writer may call it, between transactions.
 
         Raises:
             duckdb.Error, OSError: the disk is full or failing; the former snapshot is still there.

@@ -20,7 +20,7 @@ import pandas as pd
 from kdengine.errors import KdError, Problem, nearest
 from kdengine.home import Home
 from store.columns import COLUMNS
-from store.db import Store
+from store.db import Store, hold
 
 MOST_CHARACTERS = 20_000
 START_S = 20.0  # a busy machine may take its time to start the child; this does not count against the statement
@@ -64,10 +64,13 @@ def make_fresh(home: Home) -> None:
     Raises:
         QueryError: nobody has published yet, and it is not possible now.
     """
-    with Store.open(home) as store:
-        if store.role == "writer":
+    notice = ""
+    lock = hold(home)
+    if lock is not None:
+        lock.release()
+        with Store.open(home) as store:
             store.take_in()
-        notice = store.notice
+            notice = store.notice
     if not home.snapshot.exists():
         raise QueryError.of(
             f"no published results in {home.root} ({notice or 'their writer has just started'})",
@@ -219,7 +222,7 @@ def _did_you_mean(close: str | None, otherwise: str) -> str:
 
 def _place(message: str) -> str:
     lines = message.splitlines()
-    marked = next((number for number, line in enumerate(lines) if line.strip() == "^"), None)
+    marked = next((number for number, line in enumerate(lines) if set(line.strip()) == {"^"}), None)
     return f"look at: {lines[marked - 1].split(': ', 1)[-1].strip()}" if marked else "correct it and run it again"
 
 

@@ -20,7 +20,7 @@ CONFIG = {
     "memory_limit": "512MB",
     "threads": "2",
     "max_temp_directory_size": "0KB",
-    "enable_external_access": "false",
+    "temp_directory": "",  # nothing spills to disk: too much for the memory is a plain out-of-memory fault
     "autoload_known_extensions": "false",
     "autoinstall_known_extensions": "false",
     "allow_community_extensions": "false",
@@ -54,6 +54,7 @@ def _limit(cpu_s: int) -> None:
 
 def _open(snapshot: str) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(snapshot, read_only=True, config=CONFIG)
+    con.execute("SET enable_external_access = false")
     con.execute("SET python_enable_replacements = false")
     # after opening: the open file stays readable, every other read and write of a file is refused, its own included
     con.execute("SET disabled_filesystems = 'LocalFileSystem'")

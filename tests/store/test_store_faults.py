@@ -162,6 +162,7 @@ def test_a_foreign_program_on_the_file_makes_us_readers_for_a_while(home: Home, 
     store.close()
 
 
+@pytest.mark.slow
 def test_threads_ask_while_rows_come_in(home: Home, make_run: MakeRun) -> None:
     run = make_run(done=0, end=None, epochs=200)
     faults: list[BaseException] = []

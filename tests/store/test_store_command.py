@@ -1,0 +1,96 @@
+"""``python -m store`` as a user meets it: with and without a writer, every format, rebuild. Never: a real training."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kdengine.home import Home
+from store import queries
+from store.db import Store
+from store.rebuild import rebuild
+from tests.store.conftest import MakeRun
+from tests.store.killing import INTAKE, ROOT
+
+
+def call(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m store`` in the home of the test."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "store", *words], capture_output=True, text=True, env=environment, timeout=50, check=False
+    )
+
+
+def test_json_is_a_list_of_objects_and_nothing_else(home: Home, make_run: MakeRun) -> None:
+    make_run(method="kd", teacher="resnet20")
+    done = call(
+        "sql", "select run_id, epoch, test_top1_frac, 'nan'::double as n, ended_at from epochs order by epoch", "--format", "json"
+    )
+    rows = json.loads(done.stdout)
+    assert done.returncode == 0 and [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[0]["test_top1_frac"] == 0.51 and rows[0]["n"] is None and rows[0]["ended_at"].startswith("20")
+    assert json.loads(call("sql", "select * from runs where false", "--format", "json").stdout) == []
+
+
+def test_csv_and_table(home: Home, make_run: MakeRun) -> None:
+    make_run()
+    done = call("sql", "select method, epochs from runs", "--format", "csv")
+    assert list(csv.reader(io.StringIO(done.stdout))) == [["method", "epochs"], ["base", "3"]]
+    assert "base" in call("sql", "select method from runs").stdout
+    cut = call("sql", "select * from epochs", "--format", "csv", "--max-rows", "2")
+    assert len(cut.stdout.splitlines()) == 3 and "first 2 rows" in cut.stderr
+
+
+def test_a_fault_has_three_parts_and_no_traceback(home: Home) -> None:
+    done = call("sql", "select test_top1 from epochs", "--format", "json")
+    assert done.returncode == 1 and done.stdout == ""
+    for part in ("test_top1", "allowed:", "did you mean 'test_top1_frac'?"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_beside_a_running_writer(home: Home, make_run: MakeRun) -> None:
+    make_run()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", INTAKE], stdout=subprocess.PIPE, env=environment) as app:
+        try:
+            assert app.stdout is not None and app.stdout.readline() == b"ready\n"
+            for _ in range(20):
+                done = call("sql", "select count(*) as n from epochs", "--format", "json")
+                if done.stdout == '[{"n": 3}]\n':
+                    break
+            assert done.stdout == '[{"n": 3}]\n', done.stderr
+            refused = call("rebuild")
+            assert refused.returncode == 1 and f"process {app.pid}" in refused.stderr and "stop the app" in refused.stderr
+        finally:
+            app.kill()
+
+
+def test_rebuild_makes_the_same_again(home: Home, make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        make_run(seed=seed)
+    with Store.open(home) as store:
+        store.take_in()
+        before = queries.runs(store).to_json(date_format="iso")
+        store.frame("SELECT 1")
+    seen: list[tuple[int, int]] = []
+    assert rebuild(home, lambda done, total: seen.append((done, total)))["epochs"] == 9
+    assert seen[-1] == (3, 3)
+    with Store.open(home) as store:
+        assert queries.runs(store).to_json(date_format="iso") == before
+    done = call("rebuild")
+    assert done.returncode == 0 and "3 runs" in done.stderr, done.stderr
+
+
+def test_the_store_loads_no_torch() -> None:
+    code = (
+        "import sys, store.db, store.queries, store.sandbox, store.rebuild; assert not {'torch', 'streamlit'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

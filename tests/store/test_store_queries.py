@@ -1,0 +1,176 @@
+"""Every question: the columns its docstring promises, and answers computed a second time by hand. Never: a real training."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kdengine.errors import KdError
+from kdengine.home import Home
+from store import queries, schema
+from store.columns import COLUMNS
+from store.db import Store
+from tests.store.conftest import MakeRun
+
+CALLS: dict[str, Callable[[Store, list[str]], Any]] = {
+    "runs": lambda store, ids: queries.runs(store),
+    "run": lambda store, ids: queries.run(store, ids[0]),
+    "curves": lambda store, ids: queries.curves(store, ids, "test_top1_frac"),
+    "mean_curves": lambda store, ids: queries.mean_curves(store, ids, "test_top1_frac", "elapsed_s", ("method", "student")),
+    "terms": lambda store, ids: queries.terms(store, ids[0]),
+    "epochs": lambda store, ids: queries.epochs(store, ids[0]),
+    "leaderboard": lambda store, ids: queries.leaderboard(store),
+    "speed": lambda store, ids: queries.speed(store, ids),
+    "suites": lambda store, ids: queries.suites(store),
+    "newest": lambda store, ids: queries.newest(store, 2),
+    "artifacts": lambda store, ids: queries.artifacts(store, ids[0]),
+    "published": lambda store, ids: queries.published(store, dataset="cifar10"),
+    "schema_docs": lambda store, ids: queries.schema_docs(store),
+}
+
+
+def documented(name: str) -> list[str]:
+    """Column names that the docstring of a question lists, in order."""
+    text = (getattr(queries, name).__doc__ or "").split("Columns:")[1].split("Raises:")[0]
+    text = re.sub(r"\([^()]*\)", "", text)
+    names: list[str] = []
+    for part in re.split(r"[,;.:]\s|\.$", re.sub(r"\s+", " ", text).strip()):
+        part = part.strip().strip(".").removeprefix("then ")
+        if part.startswith("all of the table"):
+            table = re.findall(r"``(\w+)``", part)[0]
+            names += [column for column in COLUMNS[table] if not part.endswith(f"but {column}")]
+        elif part == "those of ``runs``":
+            names += documented("runs")
+        elif part == "the columns of ``group``":
+            names += ["method", "student"]
+        elif part == "curve as in ``runs``":
+            names.append("curve")
+        elif re.fullmatch(r"[a-z_0-9]+", part):
+            names.append(part)
+    return names
+
+
+@pytest.fixture
+def filled(home: Home, make_run: MakeRun) -> Any:
+    """Three seeds of kd and one of base, one of them still queued."""
+    for seed, best in enumerate((0.80, 0.84, 0.88)):
+        make_run(method="kd", teacher="resnet20", seed=seed, suite="demo", top1=[0.5, best, best - 0.1], tags=("a",))
+    make_run(method="base", seed=0, suite="demo", top1=[0.3, 0.4, 0.5])
+    make_run(method="base", seed=1, done=0, end=None)
+    with Store.open(home) as store:
+        store.take_in()
+        yield store
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_columns_are_those_of_the_docstring(filled: Store, name: str) -> None:
+    ids = list(queries.runs(filled, status="finished").run_id)
+    answer = CALLS[name](filled, ids)
+    promised = documented(name)
+    if name == "curves":
+        promised = ["run_id", "method", "seed", "x", "value"]
+        assert all(word in (queries.curves.__doc__ or "") for word in promised)
+    if name == "mean_curves":
+        promised = ["method", "student", "epoch", "x", "mean", "low", "high", "std", "n"]
+        assert all(word in (queries.mean_curves.__doc__ or "") for word in promised[2:])
+    assert list(answer.columns) == promised
+
+
+def test_every_public_question_is_covered() -> None:
+    public = {
+        name for name, value in vars(queries).items() if callable(value) and getattr(value, "__module__", "") == "store.queries"
+    }
+    assert {name for name in public if not name.startswith("_")} == set(CALLS) | {"choices", "counts"}
+
+
+def test_the_leaderboard_is_the_mean_over_seeds(filled: Store) -> None:
+    board = queries.leaderboard(filled, suite="demo")
+    assert list(board.method) == ["kd", "base"] and list(board.n) == [3, 1]
+    kd = board.iloc[0]
+    assert kd.best_mean_frac == pytest.approx(0.84) and kd.best_std_frac == pytest.approx(statistics.stdev((0.80, 0.84, 0.88)))
+    assert kd.last_mean_frac == pytest.approx(0.74) and kd.images_per_s == 102
+    view = filled.frame("SELECT * FROM leaderboard WHERE method = 'kd'").iloc[0]
+    assert (view.best_mean_frac, view.n) == (kd.best_mean_frac, 3)
+
+
+def test_other_params_are_no_replica(home: Home, make_run: MakeRun) -> None:
+    make_run(method="kd", teacher="resnet20", params={"T": 4}, seed=0)
+    make_run(method="kd", teacher="resnet20", params={"T": 1}, seed=1)
+    with Store.open(home) as store:
+        store.take_in()
+        assert list(queries.leaderboard(store).n) == [1, 1]
+
+
+def test_curves_and_their_means(filled: Store) -> None:
+    ids = list(queries.runs(filled, method="kd").run_id)
+    single = queries.curves(filled, ids[:1], "test_top1_frac")
+    assert str(single.value.dtype) == "float32" and list(single.x) == [1, 2, 3]
+    mean = queries.mean_curves(filled, ids, "test_top1_frac", "images_seen")
+    second = mean[mean.epoch == 2].iloc[0]
+    assert (round(float(second["mean"]), 4), round(float(second.low), 4), round(float(second.high), 4)) == (0.84, 0.8, 0.88)
+    assert (second.x, second.n) == (400, 3)
+    assert queries.curves(filled, [], "lr").empty and queries.mean_curves(filled, ids, "lr", group=()).shape[0] == 3
+
+
+def test_unknown_names_are_explained(filled: Store) -> None:
+    with pytest.raises(KdError) as caught:
+        queries.mean_curves(filled, [], "test_top1", "epochs", ("metod",))
+    assert [problem.field for problem in caught.value.problems] == ["metric", "x", "group"]
+    assert "test_top1_frac" in caught.value.problems[0].do
+
+
+def test_filters(filled: Store) -> None:
+    assert len(queries.runs(filled)) == 5 and len(queries.newest(filled, 2)) == 2
+    assert set(queries.runs(filled, method=["base"], status="finished").method) == {"base"}
+    assert len(queries.runs(filled, suite="demo", tag="a")) == 3
+    assert queries.runs(filled, ids=[]).empty
+    assert queries.runs(filled, method="x' OR 1=1 --").empty
+    queued = queries.runs(filled, status="queued").iloc[0]
+    assert (queued.position, len(queued.curve)) == (1, 0)
+
+
+def test_choices_counts_suites(filled: Store) -> None:
+    offered = queries.choices(filled)
+    assert offered["method"] == ["base", "kd"] and offered["tag"] == ["a"] and offered["network"] == ["student"]
+    assert queries.counts(filled) == {"finished": 4, "queued": 1}
+    suite = queries.suites(filled).iloc[0]
+    assert (suite.suite, suite.runs, suite.finished, suite.active) == ("demo", 4, 4, 0)
+
+
+def test_every_column_of_the_database_is_documented(home: Home) -> None:
+    with Store.open(home) as store:
+        docs = queries.schema_docs(store)
+        for table, columns in COLUMNS.items():
+            assert list(docs[docs["table"] == table]["column"].sort_values()) == sorted(columns), table
+        assert all(docs.meaning.str.len() > 3)
+        found = store.frame("SELECT DISTINCT table_name FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal")
+        assert set(found.table_name) == set(COLUMNS)
+        assert schema.MIGRATIONS
+
+
+PROMISED = {
+    "runs": "run_id method dataset student teacher seed recipe suite status epochs started_at ended_at device train_images chain"
+    " generation",
+    "epochs": "run_id epoch network images_seen elapsed_s train_loss test_loss test_top1_frac test_top5_frac test_ece_frac"
+    " agreement_frac teacher_kl lr epoch_s images_per_s peak_mib",
+    "terms": "run_id phase epoch network term value",
+}
+
+
+@pytest.mark.parametrize("table", PROMISED)
+def test_promised_names_stay(home: Home, table: str) -> None:
+    with Store.open(home) as store:
+        assert store.frame(f"SELECT {PROMISED[table].replace(' ', ', ')} FROM {table}").empty
+
+
+def test_published_results_say_where_they_come_from(home: Home) -> None:
+    with Store.open(home) as store:
+        found = queries.published(store)
+        kd = found[(found.method == "kd") & (found.student == "resnet20") & (found.teacher == "resnet110")]
+        assert dict(zip(kd.dataset, kd.top1_frac, strict=True)) == {"cifar10": 0.9282, "cifar100": 0.7006}
+        assert found.source.notna().all() and found.url.str.startswith("https://").all() and len(found) == 136
+        assert found.top1_frac.between(0.5, 1).all()
