@@ -15,14 +15,8 @@ from kdengine.spec import RunSpec
 from kdengine.train import Setting
 
 SMALL: dict[str, Any] = {
-    "train_images": 128,
-    "image_size": 16,
-    "epochs": 2,
-    "batch_size": 32,
-    "device": "cpu",
-    "precision": "fp32",
-    "seed": 1,
-}
+    "train_images": 128, "image_size": 16, "epochs": 2, "batch_size": 32, "device": "cpu", "precision": "fp32", "seed": 1,
+}  # fmt: skip
 
 
 @pytest.fixture
