@@ -142,7 +142,7 @@ def best_of(frame: pd.DataFrame) -> Table:
             "Recipe": frame["recipe"],
         }
     )
-    style = shown.style.hide(axis="index")
+    style = shown.style.hide(axis="index").format("{:,}", subset=["Images/s"], na_rep="–")
     for name, which in (("Best", "best"), ("Last", "last")):
         marks = _marks(frame[f"{which}_mean_frac"], frame[f"{which}_std_frac"])
         style = style.apply(lambda _, m=marks: m, subset=[name], axis=0)

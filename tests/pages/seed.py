@@ -64,7 +64,7 @@ def seed(home: Home, *, live: bool = False, seeds: tuple[int, ...] = (0, 1)) -> 
             play(run, _fracs(curve, n), speed=SPEED[method], teacher_top1=0.967 if spec.teacher else None)
             made.finished.append(run.run_id)
     if live:
-        _add_live(home, made, teacher.run_id)
+        add_live(home, made)
     return made
 
 
@@ -107,7 +107,9 @@ def _epoch(spec: RunSpec, epoch: int, frac: float, images: int, speed: float, te
     )  # fmt: skip
 
 
-def _add_live(home: Home, made: Seeded, teacher: str) -> None:
+def add_live(home: Home, made: Seeded) -> None:
+    """Add one run of every other status; the running one runs until ``made.release()``."""
+    teacher = made.teacher
     kd = {"dataset": "digits", "method": "kd", "student": "resnet8", "teacher": "resnet20", "suite": "live", "train_images": 200}
     base = {"dataset": "digits", "method": "base", "student": "resnet14", "suite": "live"}
 

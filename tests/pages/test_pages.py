@@ -1,0 +1,185 @@
+"""Every page on an empty, a finished and a live store: it is drawn, says what the store says, and stays light and quick."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from kdengine.home import Home
+from pages.parts import words
+from store import queries
+from store.db import Store
+from tests.pages.conftest import APP, Visit
+from tests.pages.seed import CURVES, Seeded
+
+PAGES = ("home", "train", "runs", "run", "compare")
+
+
+def all_text(app: AppTest) -> str:
+    """Everything a reader can read, but the charts and tables."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.button, app.error, app.metric, app.warning)
+    texts = [e.value if hasattr(e, "value") and isinstance(e.value, str) else "" for kind in kinds for e in kind]
+    return "\n".join([*texts, *(b.label for b in app.button), *(f"{m.label} {m.value}" for m in app.metric)])
+
+
+def board(home: Home) -> object:
+    """The leaderboard as another reader of the same home sees it."""
+    with Store.open(home) as store:
+        store.take_in()
+        return queries.leaderboard(store, suite="demo")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_empty_page_says_what_to_press(visit: Visit, page: str) -> None:
+    app = visit(page)
+    assert not app.exception
+    assert len(app.title) == 1
+    assert any(button.label for button in app.button), "no way on"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_on_a_finished_store(visit: Visit, seeded: Seeded, page: str) -> None:
+    app = visit(page, **({"run": seeded.finished[1]} if page == "run" else {}))
+    assert not app.exception and not app.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_on_a_live_store(visit: Visit, live: Seeded, page: str) -> None:
+    app = visit(page, **({"run": live.other["running"]} if page == "run" else {}))
+    assert not app.exception
+    assert "1 running, 2 queued" in "\n".join(link.proto.label for link in app.get("page_link"))
+
+
+def test_home_shows_the_leader_of_the_newest_suite(visit: Visit, home: Home, seeded: Seeded) -> None:
+    app = visit("home")
+    first = board(home).iloc[0]
+    teacher_is_first = first["student"] == "resnet20"
+    leader = board(home).iloc[1] if teacher_is_first else first
+    assert f"Suite demo: {leader['method']} leads with {words.percent(leader['best_mean_frac'])}" in all_text(app)
+    assert "12 of 12 runs finished" in all_text(app)
+
+
+def test_home_offers_the_demo_and_queues_it(visit: Visit, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.parts import actions
+
+    asked: list[str] = []
+    monkeypatch.setattr(actions, "run_demo", lambda: asked.append("demo"))
+    app = visit("home")
+    button = next(b for b in app.button if b.key == "run-demo")
+    assert button.label == "Run the demo (about 2 min, CPU is enough)"
+    button.click().run()
+    assert asked == ["demo"] and not app.exception
+
+
+def test_compare_shows_the_stores_numbers(visit: Visit, home: Home, seeded: Seeded) -> None:
+    app = visit("compare", suite="demo")
+    shown = app.table[0].value
+    assert set(shown["Method"]) == set(CURVES), "the teacher is a reference line, not a competitor"
+    for _, row in board(home).query("student == 'resnet8'").iterrows():
+        cell = shown.loc[shown["Method"] == row["method"], "Best"].item()
+        assert cell == words.spread(row["best_mean_frac"], row["best_std_frac"])
+    assert len(app.get("plotly_chart")) == 2
+
+
+def test_compare_takes_runs_from_the_url(visit: Visit, seeded: Seeded) -> None:
+    app = visit("compare", ids=seeded.finished[:2], metric="test_loss", x="images_seen")
+    assert not app.exception
+    assert app.multiselect[0].value == seeded.finished[:2]
+    assert [s.value for s in app.selectbox] == ["test_loss"]
+    assert set(app.table[0].value["Method"]) == {"base", "kd"}
+
+
+def test_compare_ignores_nonsense_in_the_url(visit: Visit, seeded: Seeded) -> None:
+    app = visit("compare", ids=["nobody"], metric="' or 1=1", x="banana", suite="none")
+    assert not app.exception
+
+
+def test_run_shows_best_last_and_teacher(visit: Visit, home: Home, seeded: Seeded) -> None:
+    app = visit("run", run=seeded.finished[1])
+    with Store.open(home) as store:
+        store.take_in()
+        row = queries.run(store, seeded.finished[1]).iloc[0]
+    shown = {m.label: m.value for m in app.metric}
+    assert shown["Best test accuracy"] == words.percent(row["best_top1_frac"])
+    assert shown["Last epoch"] == words.percent(row["last_top1_frac"])
+    assert shown["Its teacher"] == "96.7 %"
+
+
+def test_a_run_that_is_not_there(visit: Visit, seeded: Seeded) -> None:
+    app = visit("run", run="20990101-000000-none-ffffff")
+    assert not app.exception and "No run is called" in all_text(app)
+
+
+def test_a_failed_run_says_why_and_offers_to_go_on(visit: Visit, live: Seeded) -> None:
+    app = visit("run", run=live.other["failed"])
+    assert "the loss is not finite in epoch 3" in all_text(app)
+    assert {"resume-run", "retry-run"} <= {b.key for b in app.button} and "stop-run" not in {b.key for b in app.button}
+
+
+def test_a_running_run_can_be_stopped(visit: Visit, live: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.parts import actions
+
+    stopped: list[str] = []
+    monkeypatch.setattr(actions, "stop", stopped.append)
+    app = visit("run", run=live.other["running"])
+    next(b for b in app.button if b.key == "stop-run").click().run()
+    assert stopped == [live.other["running"]] and not app.exception
+
+
+def test_runs_lists_every_status_in_words(visit: Visit, live: Seeded) -> None:
+    app = visit("runs")
+    shown = app.dataframe[0].value
+    assert len(shown) == 13 + 6
+    assert {s.split(" ", 1)[1] for s in shown["Status"]} == set(words.STATUSES)
+    assert set(shown["Run"]) == {live.teacher, *live.finished, *live.other.values()}
+
+
+def test_runs_filters_come_from_the_url(visit: Visit, live: Seeded) -> None:
+    app = visit("runs", status="failed")
+    assert app.dataframe[0].value["Run"].tolist() == [live.other["failed"]]
+
+
+@pytest.mark.parametrize("page", ["home", "runs", "run", "compare"])
+def test_a_rerun_is_quick(visit: Visit, live: Seeded, page: str) -> None:
+    app = visit(page, **({"run": live.finished[1]} if page == "run" else {}))
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        app.run()
+        took.append(time.perf_counter() - began)
+    # 150 ms is the budget on a quiet machine (benchmarks); four times that tells a mistake from a busy one
+    assert statistics.median(took) < 0.6
+
+
+def test_only_the_train_page_loads_torch(home: Home, seeded: Seeded) -> None:
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+from kdengine import runner
+from pages.parts import pulse
+pulse.warm_up = lambda: None
+runner.tick = lambda home: []
+app = AppTest.from_file({str(APP)!r}, default_timeout=30).run()
+for name in ("runs", "run", "compare"):
+    app.switch_page(f"pages/{{name}}.py").run()
+    assert not app.exception, app.exception
+assert "torch" not in sys.modules, "torch was loaded"
+pulse.close_all()
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,68 @@
+"""The launch form: knobs from Params, a suite's count, every problem at once, and the launch itself."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from kdengine import methods
+from kdengine.home import Home
+from kdengine.rundir import run_dirs
+from tests.pages.conftest import Visit
+from tests.pages.seed import Seeded
+
+
+def launch_button(app: AppTest) -> object:
+    return next(b for b in app.button if b.key == "launch")
+
+
+@pytest.mark.parametrize("method", methods.keys())
+def test_every_method_has_a_form_that_launches(visit: Visit, method: str) -> None:
+    app = visit("train", method=method)
+    assert not app.exception and not app.error
+    labels = [w.label for w in (*app.number_input, *app.selectbox, *app.toggle, *app.text_input)]
+    knobs = methods.get(method).params.model_json_schema().get("properties", {})
+    assert set(knobs) <= set(labels)
+    assert launch_button(app).label.startswith("Train 1 run (") and not launch_button(app).disabled
+
+
+def test_knobs_carry_bounds_help_and_source(visit: Visit) -> None:
+    app = visit("train", method="kd")
+    knob = next(w for w in app.number_input if w.label == "T")
+    assert (knob.min, knob.max, knob.value) == (0.5, 100.0, 4.0)
+    assert "temperature" in knob.help and "Default from" in knob.help
+
+
+def test_a_suite_counts_methods_pairs_and_seeds(visit: Visit) -> None:
+    app = visit("train", many="suite", methods=["base", "kd", "dml"])
+    next(w for w in app.number_input if w.label == "Seeds").set_value(3).run()
+    assert launch_button(app).label.startswith("Train 9 runs (")
+
+
+def test_all_problems_come_at_once(visit: Visit) -> None:
+    app = visit("train", method="kd")
+    for label, value in (("Training images", 5), ("Image size", 8), ("Crop padding", 20)):
+        next(w for w in app.number_input if w.label == label).set_value(value)
+    app.run()
+    text = app.error[0].value
+    assert "batch\\_size" in text and "crop\\_pad" in text
+    assert launch_button(app).disabled
+
+
+def test_launching_makes_the_run_and_its_teacher_and_shows_it(visit: Visit, home: Home) -> None:
+    app = visit("train", method="kd")
+    next(w for w in app.number_input if w.label == "Epochs").set_value(2)
+    next(w for w in app.number_input if w.label == "Training images").set_value(64)
+    app.run()
+    launch_button(app).click().run()
+    assert not app.exception
+    specs = {run.read_request().spec.method: run.read_request() for run in run_dirs(home)}
+    assert set(specs) == {"base", "kd"}
+    assert specs["kd"].spec.epochs == 2 and specs["kd"].spec.train_images == 64
+    assert specs["kd"].teacher_run == specs["base"].run_id
+    assert app.title[0].value == "kd: resnet20 → resnet8"
+
+
+def test_a_teacher_that_is_there_is_not_trained_again(visit: Visit, seeded: Seeded) -> None:
+    app = visit("train", method="kd", **{"teacher_epochs": "8"})
+    assert "already there" in "\n".join(m.value for m in app.markdown)
