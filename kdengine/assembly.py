@@ -20,7 +20,7 @@ from kdengine.methods.contract import Batch, Card, DataInfo, Method, Progress
 from kdengine.models.contract import TAPS, NetInfo
 from kdengine.networks import NetworkView
 from kdengine.schedule import Stage
-from kdengine.spec import RunSpec
+from kdengine.spec import RunSpec, Scalar
 
 LABEL_TERM = "ce"
 RESIDENT_BYTES = 4 << 30  # above that, test images are sent to the device batch by batch
@@ -118,7 +118,7 @@ def assemble(
         RunFailed: weights that cannot be loaded.
         KdError: a dataset that cannot be read.
     """
-    wanted = [(spec.method, spec.params, None)]
+    wanted: list[tuple[str, dict[str, Scalar], float | None]] = [(spec.method, spec.params, None)]
     if spec.combine is not None:
         wanted.append((spec.combine.method, spec.combine.params, spec.combine.weight))
     entries = [methods.get(key) for key, _, _ in wanted]

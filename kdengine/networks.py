@@ -70,7 +70,7 @@ def fold(network: Network) -> None:
     """Merge every BatchNorm behind a convolution into it, in place. For frozen networks in eval mode only."""
     for conv_name, norm_name in network.foldable():
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
-        network.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var]
+        network.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
         network.set_submodule(norm_name, nn.Identity())
 
 

@@ -211,7 +211,7 @@ class Training:
             self.parts.run_networks(stage, batch.x)
             terms = self.parts.terms(stage, batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(list(terms.values())).sum().backward()
         self.optimizer.step()
         tally.add(terms, self.parts.learners(stage), batch.y)
         self.parts.forget()

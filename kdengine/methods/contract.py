@@ -8,7 +8,7 @@ Reads / writes: nothing. Never: a model, a dataset, the loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -119,7 +119,11 @@ class View(Protocol):
     """A network as a method sees it. Calling it runs the network again, with the same taps and precision."""
 
     info: NetInfo
-    peers: dict[str, View]
+
+    @property
+    def peers(self) -> Mapping[str, View]:
+        """The further networks that learn beside this one, by name."""
+        ...
 
     @property
     def outputs(self) -> Outputs:

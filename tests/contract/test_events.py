@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdengine.events import EpochEnded, Ended, Measures, Notice, parse, to_line
+from kdengine.events import Ended, EpochEnded, Measures, Notice, parse, to_line
 
 
 def epoch(**changes):
