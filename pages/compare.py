@@ -17,7 +17,7 @@ def choose() -> tuple[pd.DataFrame, str, str]:
         if given or not suites:
             frame = blocks.pick_runs(fetch.runs())
         else:
-            suite = st.selectbox("Suite", suites, key="suite", bind="query-params")
+            suite = state.choice(st.selectbox, "Suite", dict(zip(suites, suites, strict=True)), name="suite", default=suites[0])
             frame = fetch.runs(suite=suite)
     with of:
         titles = {key: measure.title for key, measure in words.MEASURES.items()}
@@ -36,7 +36,11 @@ def curves(frame: pd.DataFrame, metric: str, x: str) -> None:
         st.markdown("No epoch has ended yet, or none of these runs has this measure.")
         return
     levels = fetch.teacher_levels(frame) if metric == "test_top1_frac" else ()
-    blocks.chart(charts.mean_curves(data, metric=metric, x=x, references=levels), "compare-curves", alt="One line per method")
+    blocks.chart(
+        charts.mean_curves(data, metric=metric, x=x, references=levels, epochs=int(compared["epochs"].max())),
+        "compare-curves",
+        alt="One line per method",
+    )
     blocks.note(
         f"{words.MEASURES[metric].note[0].upper()}{words.MEASURES[metric].note[1:]}.",
         f"Line: mean over {words.count(int(data['n'].max()), 'run')}; band: least to greatest run.",

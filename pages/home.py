@@ -11,7 +11,10 @@ DEMO = "demo"
 
 def demo_button(kind: str) -> None:
     """Offer the demo, or the way to watch it while it runs."""
-    if len(fetch.runs(suite=DEMO, status=words.ACTIVE)) or actions.pending("demo"):
+    if actions.pending("demo"):
+        st.button("Launching the demo", icon=":material/hourglass_top:", key="launching", disabled=True)
+        return
+    if len(fetch.runs(suite=DEMO, status=words.ACTIVE)):
         if st.button("Watch the demo", type="primary", icon=":material/monitoring:", key="watch-demo"):
             st.switch_page("pages/compare.py", query_params={"suite": DEMO})
         return
@@ -83,20 +86,23 @@ blocks.say(
     "Here you train such pairs, watch them learn and see which way of teaching works best.",
 )
 suite = fetch.newest_suite()
-if suite is None:
-    blocks.first_steps(demo_button)
-else:
-    demo_button("primary" if suite == DEMO and not len(fetch.active()) else "secondary")
+busy = bool(len(fetch.active())) or actions.pending("demo")
 
-    def body() -> None:
-        """The live part."""
-        state.settle(suite, fetch.newest_suite())
-        wide, narrow = st.columns([5, 3], gap="large")
-        with wide:
-            standings(str(suite))
-        with narrow:
-            freshest()
 
-    state.live(body, busy=bool(len(fetch.active())))
+def body() -> None:
+    """The live part."""
+    state.settle((suite, busy), (fetch.newest_suite(), bool(len(fetch.active())) or actions.pending("demo")))
+    if suite is None:
+        blocks.first_steps(demo_button)
+        return
+    demo_button("secondary")
+    wide, narrow = st.columns([5, 3], gap="large")
+    with wide:
+        standings(suite)
+    with narrow:
+        freshest()
+
+
+state.live(body, busy=busy)
 st.space("small")
 doors()

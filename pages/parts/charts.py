@@ -26,6 +26,8 @@ MAX_LABELS = 8  # lines labelled at their end; more get a legend
 MAX_LINES = 40
 LABEL_PX = 17  # height of one line of label text
 LETTER_PX = 7.2
+TITLE = {"font": {"size": 12}, "standoff": 8}
+LEVEL = {"type": "line", "line": {"color": REFERENCE, "dash": "dash", "width": 1.5}}
 GROUP = ("method", "student", "teacher", "dataset")
 VARIANT = ("recipe", "epochs", "batch_size", "lr", "train_images", "generation", "params", "setting")
 
@@ -56,13 +58,20 @@ class Reference:
 
 
 def mean_curves(
-    frame: pd.DataFrame, *, metric: str, x: str = "epoch", references: Sequence[tuple[str, float]] = (), height: int = 440
+    frame: pd.DataFrame,
+    *,
+    metric: str,
+    x: str = "epoch",
+    references: Sequence[tuple[str, float]] = (),
+    epochs: int | None = None,
+    height: int = 440,
 ) -> go.Figure:
     """Draw one line per method (and pair, and dataset, where they differ): the mean over seeds, and its band.
 
     ``frame``: columns method, student, teacher, dataset, x, mean, low, high, n, as ``queries.mean_curves`` returns them (and
     what else tells groups apart, see ``line_names``);
-    fractions of percent measures are 0 to 1. ``references``: (name, value) of levels, same unit. At most 40 lines are drawn.
+    fractions of percent measures are 0 to 1. ``references``: (name, value) of levels, same unit. ``epochs``: where the axis
+    ends, so that it stands still while runs grow. At most 40 lines are drawn.
     """
     scale = 100.0 if words.MEASURES[metric].unit == "percent" else 1.0
     lines: list[Line] = []
@@ -79,7 +88,7 @@ def mean_curves(
         note = f"n = {int(part['n'].max())}"
         lines.append(Line(str(name), style, _floats(part["x"]), _floats(part["mean"]) * scale, note=note, **band))
     levels = [Reference(name, value * scale) for name, value in references]
-    return draw(lines, y=words.MEASURES[metric], x=x, references=levels, height=height)
+    return draw(lines, y=words.MEASURES[metric], x=x, references=levels, height=height, x_end=epochs if x == "epoch" else None)
 
 
 def line_names(frame: pd.DataFrame) -> list[str]:
@@ -175,24 +184,23 @@ def load(frame: pd.DataFrame, column: str, title: str, unit: str, height: int = 
 def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequence[Reference] = (), height: int = 320,
          from_zero: bool = False, x_end: float | None = None) -> go.Figure:  # fmt: skip
     """Draw lines with their names at their ends. Accuracy begins where the data is, counts and seconds at zero."""
-    figure = go.Figure()
-    for line in lines:
-        if line.low is not None and line.high is not None:
-            figure.add_trace(_band(line))
-    for line in lines:
-        figure.add_trace(_curve(line, y.unit))
     labelled = len(lines) <= MAX_LABELS
     low, high = _range(lines, references, y.unit, from_zero)
-    for reference in references:
-        figure.add_hline(y=reference.value, line={"color": REFERENCE, "dash": "dash", "width": 1.5})
-    _frame(figure, height, legend=not labelled)
-    figure.update_yaxes(range=[low, high], title=_axis_title(y, low), ticksuffix=" %" if y.unit == "percent" else "")
-    end = _x_axis(figure, x, lines, x_end)
+    x_axis = _x_axis(x, lines, x_end)
+    end = x_axis["range"][1]
     reaching = [line.name for line in lines if labelled and len(line.x) and line.x[-1] >= 0.9 * end]
     longest = max((len(name) for name in [*reaching, *(r.name for r in references)]), default=0)
-    figure.update_layout(margin_r=min(260, 12 + LETTER_PX * longest))
-    _labels(figure, lines if labelled else [], references, (low, high), height, end)
-    return figure
+    layout = _layout(height, legend=not labelled, right=min(260, 12 + LETTER_PX * longest))
+    layout["xaxis"] |= x_axis
+    layout["yaxis"] |= {
+        "range": [low, high],
+        "title": {"text": _axis_title(y, low), **TITLE},
+        "ticksuffix": " %" if y.unit == "percent" else "",
+    }
+    layout["shapes"] = [{"xref": "paper", "x0": 0, "x1": 1, "y0": r.value, "y1": r.value} | LEVEL for r in references]
+    layout["annotations"] = _labels(lines if labelled else [], references, (low, high), height, end)
+    bands = [_band(line) for line in lines if line.low is not None and line.high is not None]
+    return go.Figure(data=[*bands, *(_curve(line, y.unit) for line in lines)], layout=layout)
 
 
 def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequence[tuple[str, float]] = ()) -> go.Figure:
@@ -207,17 +215,18 @@ def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequenc
     text = [f"{words.spread(m / 100, s / 100)} %" for m, s in zip(means, stds, strict=True)]
     low = _floor(means, stds, [100 * v for _, v in references])
     figure = _bars(line_names(frame), means, frame["method"].tolist(), text, np.nan_to_num(stds), base=low)
-    figure.update_traces(customdata=counts, hovertemplate="%{y}: %{text} (n = %{customdata})<extra></extra>")
+    figure["data"][0] |= {"customdata": counts, "hovertemplate": "%{y}: %{text} (n = %{customdata})<extra></extra>"}
+    layout = figure["layout"]
     for name, value in references:
-        figure.add_vline(x=100 * value, line={"color": REFERENCE, "dash": "dash", "width": 1.5})
-        figure.add_annotation(x=100 * value, y=1.0, yref="paper", yanchor="bottom", text=name, showarrow=False, font_size=12)
+        layout["shapes"].append({"yref": "paper", "y0": 0, "y1": 1, "x0": 100 * value, "x1": 100 * value} | LEVEL)
+        layout["annotations"].append(
+            {"x": 100 * value, "y": 1.0, "yref": "paper", "yanchor": "bottom", "text": name, "showarrow": False}
+        )
     note = f", axis starts at {low:g} %" if low else ""
-    figure.update_xaxes(
-        title=f"Test accuracy, {which} epoch{note}", ticksuffix=" %", range=[low, _top(means, stds, references, low)]
-    )
-    if references:
-        figure.update_layout(margin_t=28)
-    return figure
+    span = [low, _top(means, stds, references, low)]
+    layout["xaxis"] |= {"title": {"text": f"Test accuracy, {which} epoch{note}", **TITLE}, "ticksuffix": " %", "range": span}
+    layout["margin"]["t"] = 28 if references else 10
+    return go.Figure(figure)
 
 
 def speed(frame: pd.DataFrame) -> go.Figure:
@@ -225,61 +234,72 @@ def speed(frame: pd.DataFrame) -> go.Figure:
     frame = frame.dropna(subset=["images_per_s"]).sort_values("images_per_s")
     values = _floats(frame["images_per_s"])
     figure = _bars(line_names(frame), values, frame["method"].tolist(), [f"{v:,.0f}" for v in values], None)
-    figure.update_traces(hovertemplate="%{y}: %{text} images/s<extra></extra>")
-    figure.update_xaxes(title="Training images per second", range=[0, float(values.max()) * 1.18 if len(values) else 1])
-    return figure
+    figure["data"][0]["hovertemplate"] = "%{y}: %{text} images/s<extra></extra>"
+    span = [0, float(values.max()) * 1.18 if len(values) else 1]
+    figure["layout"]["xaxis"] |= {"title": {"text": "Training images per second", **TITLE}, "range": span}
+    return go.Figure(figure)
 
 
 # ---- how it is drawn -----------------------------------------------------------------------------------------------------
 
 
-def _bars(names: list[str], values: np.ndarray, methods: list[str], text: list[str], errors: np.ndarray | None,
-          base: float = 0.0) -> go.Figure:  # fmt: skip
-    error = None if errors is None else {"type": "data", "array": errors, "thickness": 1.5, "width": 5, "color": AXIS}
-    bar = go.Bar(
-        y=names, x=values - base, base=base, orientation="h", text=text, textposition="none", error_x=error,
-        marker={"color": [style_of(m).colour for m in methods], "line_width": 0}, width=0.62,
-    )  # fmt: skip
-    figure = go.Figure(bar)
+# one plain dictionary per figure, handed to plotly once: its objects check every change, which costs more than all the rest
+
+
+def _bars(
+    names: list[str], values: np.ndarray, methods: list[str], text: list[str], errors: np.ndarray | None, base: float = 0.0
+) -> dict[str, Any]:
+    bar: dict[str, Any] = {
+        "type": "bar", "y": names, "x": values - base, "base": base, "orientation": "h", "text": text, "textposition": "none",
+        "marker": {"color": [style_of(m).colour for m in methods], "line": {"width": 0}}, "width": 0.62,
+    }  # fmt: skip
+    if errors is not None:
+        bar["error_x"] = {"type": "data", "array": errors, "thickness": 1.5, "width": 5, "color": AXIS}
     reach = values if errors is None else values + errors
-    for name, end, label in zip(names, reach, text, strict=True):
-        figure.add_annotation(x=float(end), y=name, text=label, showarrow=False, xanchor="left", xshift=8, font_size=13)
-    _frame(figure, 64 + 34 * max(1, len(names)), legend=False)
-    figure.update_yaxes(showgrid=False, ticks="", automargin=True, tickfont_size=13, showline=False)
-    figure.update_xaxes(showgrid=True, gridcolor=GRID, showline=False)
-    return figure
+    layout = _layout(84 + 34 * max(1, len(names)), legend=False)
+    layout["annotations"] = [
+        {"x": float(end), "y": name, "text": label, "showarrow": False, "xanchor": "left", "xshift": 8}
+        for name, end, label in zip(names, reach, text, strict=True)
+    ]
+    layout["yaxis"] |= {"showgrid": False, "ticks": "", "tickfont": {"size": 13}, "showline": False}
+    layout["xaxis"] |= {"showgrid": True, "gridcolor": GRID, "showline": False}
+    return {"data": [bar], "layout": layout}
 
 
-def _frame(figure: go.Figure, height: int, *, legend: bool) -> None:
-    figure.update_layout(
-        height=height, margin={"l": 4, "r": 12, "t": 10, "b": 4}, showlegend=legend, hovermode="closest",
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", bargap=0.3, font_size=13,
-        legend={"orientation": "h", "y": -0.22, "x": 0, "font_size": 12}, hoverlabel={"font_size": 13}, dragmode="zoom",
-    )  # fmt: skip
-    figure.update_xaxes(showgrid=False, zeroline=False, ticks="outside", ticklen=4, tickcolor=AXIS, linecolor=AXIS, showline=True,
-                        title_font_size=12, title_standoff=8, automargin=True)  # fmt: skip
-    figure.update_yaxes(showgrid=True, gridcolor=GRID, zeroline=False, title_font_size=12, title_standoff=8, automargin=True)
+def _layout(height: int, *, legend: bool, right: float = 12) -> dict[str, Any]:
+    clear = "rgba(0,0,0,0)"
+    return {
+        "height": height, "margin": {"l": 4, "r": right, "t": 10, "b": 4}, "showlegend": legend, "hovermode": "closest",
+        "paper_bgcolor": clear, "plot_bgcolor": clear, "bargap": 0.3, "font": {"size": 13}, "dragmode": "zoom", "shapes": [],
+        "legend": {"orientation": "h", "y": -0.22, "x": 0, "font": {"size": 12}}, "hoverlabel": {"font": {"size": 13}},
+        "modebar": {"bgcolor": clear, "color": AXIS, "activecolor": REFERENCE},
+        "xaxis": {"showgrid": False, "zeroline": False, "ticks": "outside", "ticklen": 4, "tickcolor": AXIS, "linecolor": AXIS,
+                  "showline": True, "automargin": True},
+        "yaxis": {"showgrid": True, "gridcolor": GRID, "zeroline": False, "automargin": True},
+    }  # fmt: skip
 
 
-def _curve(line: Line, unit: str) -> go.Scatter:
+def _curve(line: Line, unit: str) -> dict[str, Any]:
     suffix = {"percent": " %", "mib": " MiB", "speed": " images/s", "seconds": " s"}.get(unit, "")
     shape = ".1f" if unit == "percent" else ".4g"
-    few = len(line.x) <= 2
     note = f" ({line.note})" if line.note else ""
-    return go.Scatter(
-        **_xs(line.x), y=line.y.astype(np.float32), name=line.name, mode="lines+markers" if few else "lines",
-        line={"color": line.style.colour, "dash": line.style.dash, "width": line.weight},
-        marker={"symbol": line.style.symbol, "size": 7, "color": line.style.colour},
-        hovertemplate=f"{line.name or 'value'}: %{{y:{shape}}}{suffix} at %{{x}}{note}<extra></extra>",
-    )  # fmt: skip
+    return {
+        "type": "scatter", **_xs(line.x), "y": line.y.astype(np.float32), "name": line.name,
+        "mode": "lines+markers" if len(line.x) <= 2 else "lines",
+        "line": {"color": line.style.colour, "dash": line.style.dash, "width": line.weight},
+        "marker": {"symbol": line.style.symbol, "size": 7, "color": line.style.colour},
+        "hovertemplate": f"{line.name or 'value'}: %{{y:{shape}}}{suffix} at %{{x}}{note}<extra></extra>",
+    }  # fmt: skip
 
 
-def _band(line: Line) -> go.Scatter:
+def _band(line: Line) -> dict[str, Any]:
     assert line.low is not None and line.high is not None
     x = np.concatenate([line.x, line.x[::-1]]).astype(np.float32)
     y = np.concatenate([line.high, line.low[::-1]]).astype(np.float32)
-    return go.Scatter(x=x, y=y, fill="toself", fillcolor=line.style.faint(), line={"width": 0}, mode="lines", hoverinfo="skip",
-                      showlegend=False, name=f"{line.name}, band")  # fmt: skip
+    return {
+        "type": "scatter", "x": x, "y": y, "fill": "toself", "fillcolor": line.style.faint(), "line": {"width": 0},
+        "mode": "lines", "hoverinfo": "skip", "showlegend": False, "name": f"{line.name}, band",
+    }  # fmt: skip
 
 
 def _xs(x: np.ndarray) -> dict[str, Any]:
@@ -288,13 +308,14 @@ def _xs(x: np.ndarray) -> dict[str, Any]:
     return {"x": x.astype(np.float32)}
 
 
-def _x_axis(figure: go.Figure, x: str, lines: Sequence[Line], end: float | None) -> float:
+def _x_axis(x: str, lines: Sequence[Line], end: float | None) -> dict[str, Any]:
     last = max([float(line.x.max()) for line in lines if len(line.x)] + ([float(end)] if end else []), default=1.0)
     first = 1.0 if x == "epoch" else 0.0
-    figure.update_xaxes(title=words.AXES[x] + (", seconds" if x == "elapsed_s" else ""), range=[first, max(last, first + 1)])
+    text = words.AXES[x] + (", seconds" if x == "elapsed_s" else "")
+    axis: dict[str, Any] = {"title": {"text": text, **TITLE}, "range": [first, max(last, first + 1)]}
     if x == "epoch":
-        figure.update_xaxes(tickformat="d", **({"dtick": 1, "tick0": 1} if last <= 12 else {"nticks": 9}))
-    return last
+        axis |= {"tickformat": "d"} | ({"dtick": 1, "tick0": 1} if last <= 12 else {"nticks": 9})
+    return axis
 
 
 def _axis_title(y: words.Measure, low: float) -> str:
@@ -320,17 +341,19 @@ def _range(lines: Sequence[Line], references: Sequence[Reference], unit: str, fr
 
 
 def _labels(
-    figure: go.Figure, lines: Sequence[Line], references: Sequence[Reference], span: tuple[float, float], height: int, end: float
-) -> None:
-    """Write each line's name where it ends, moved apart where they would overlap."""
+    lines: Sequence[Line], references: Sequence[Reference], span: tuple[float, float], height: int, end: float
+) -> list[dict[str, Any]]:
+    """Return each line's name where it ends, moved apart where they would overlap."""
     ends = [(line.name, float(line.y[-1]), line.style.colour, float(line.x[-1])) for line in lines if line.name and len(line.y)]
     ends += [(r.name, r.value, REFERENCE, end) for r in references]
     ends.sort(key=lambda e: e[1])
     gap = (span[1] - span[0]) * LABEL_PX / max(60, height - 70)
     places = _apart([e[1] for e in ends], gap, span)
-    for (name, _, colour, x), place in zip(ends, places, strict=True):
-        figure.add_annotation(x=x, y=place, text=name, showarrow=False, xanchor="left", xshift=6,
-                              font={"color": colour, "size": 13, "weight": 600})  # fmt: skip
+    return [
+        {"x": x, "y": place, "text": name, "showarrow": False, "xanchor": "left", "xshift": 6,
+         "font": {"color": colour, "size": 13, "weight": 600}}
+        for (name, _, colour, x), place in zip(ends, places, strict=True)
+    ]  # fmt: skip
 
 
 def _apart(values: list[float], gap: float, span: tuple[float, float]) -> list[float]:

@@ -66,6 +66,9 @@ def left_s(now: datetime | None = None) -> float | None:
     moment = now or datetime.now(UTC)
     done = runs(status=("finished",), limit=20)
     typical = float(done["elapsed_s"].median()) + plan.START_S if len(done) and done["elapsed_s"].notna().any() else None
+    if typical is None:  # nothing has finished yet: judge by a run that is under way
+        guesses = [(row["elapsed_s"] or 0.0) + eta for row in going if (eta := tables.eta_s(row, moment)) is not None]
+        typical = max(guesses, default=None)
     return plan.left_s(going, lambda row: tables.eta_s(row, moment), typical)
 
 

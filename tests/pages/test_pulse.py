@@ -1,0 +1,80 @@
+"""The background thread: it takes in, survives faults and shows them, does each thing it is asked for once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kdengine import runner
+from kdengine.errors import KdError
+from kdengine.home import Home
+from pages.parts import pulse
+from pages.parts.pulse import Pulse
+from store import queries
+from store.db import Store
+from tests.pages.conftest import Visit
+from tests.pages.seed import Seeded
+
+
+@pytest.fixture
+def beating(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
+    monkeypatch.setattr(runner, "tick", lambda home: [])
+    heart = Pulse(home, Store.open(home))
+    heart.start()
+    yield heart
+    heart.close()
+    assert not heart._thread.is_alive()
+
+
+def test_it_has_taken_in_before_the_first_page(beating: Pulse) -> None:
+    assert queries.counts(beating.store) == {}
+
+
+def test_what_was_there_is_in_the_store(seeded: Seeded, beating: Pulse) -> None:
+    assert queries.counts(beating.store) == {"finished": 13}
+
+
+def test_a_fault_is_kept_once_and_the_beat_goes_on(home: Home, beating: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(home: Home) -> list[str]:
+        raise KdError.of("a broken queue", "a sound one", "mend it")
+
+    monkeypatch.setattr(runner, "tick", broken)
+    beating.beat()
+    beating.beat()
+    assert [t.problems[0].given for t in beating.troubles] == ["a broken queue"]
+    monkeypatch.setattr(runner, "tick", lambda home: 1 / 0)
+    beating.beat()
+    assert "ZeroDivisionError" in beating.troubles[-1].problems[0].given
+
+
+def test_asking_twice_does_it_once(beating: Pulse) -> None:
+    done, gate = [], threading.Event()
+    for _ in range(2):
+        beating.ask("k", "doing it", lambda: (gate.wait(5), done.append(1)))
+    assert beating.pending == {"k": "doing it"}
+    gate.set()
+    until = time.monotonic() + 5
+    while beating.pending and time.monotonic() < until:
+        time.sleep(0.01)
+    assert done == [1] and not beating.pending
+
+
+def test_ticks_slow_down_as_readers_come(beating: Pulse) -> None:
+    assert beating.period_s("first") == 2.0
+    periods = [beating.period_s(f"reader {i}") for i in range(20)]
+    assert periods[-1] == pytest.approx(21 * pulse.TICK_CPU_S / pulse.SHARE)
+
+
+def test_troubles_are_shown_on_the_page(visit: Visit, seeded: Seeded) -> None:
+    app = visit("runs")
+    pulse.of().ask("x", "stopping a run", lambda: 1 / 0)
+    until = time.monotonic() + 5
+    while not pulse.of().troubles and time.monotonic() < until:
+        time.sleep(0.01)
+    app.run()
+    assert "While stopping a run" in app.error[0].value
+    next(b for b in app.button if b.key == "dismiss-troubles").click().run()
+    assert not app.error
