@@ -26,7 +26,7 @@ MAX_LABELS = 8  # lines labelled at their end; more get a legend
 MAX_LINES = 40
 LABEL_PX = 17  # height of one line of label text
 LETTER_PX = 7.2
-TITLE = {"font": {"size": 12}, "standoff": 8}
+TITLE = {"font": {"size": 12}, "standoff": 14}
 LEVEL = {"type": "line", "line": {"color": REFERENCE, "dash": "dash", "width": 1.5}}
 GROUP = ("method", "student", "teacher", "dataset")
 VARIANT = ("recipe", "epochs", "batch_size", "lr", "train_images", "generation", "params", "setting")
@@ -214,7 +214,7 @@ def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequenc
     counts = frame["n"].astype(int).tolist()
     text = [f"{words.spread(m / 100, s / 100)} %" for m, s in zip(means, stds, strict=True)]
     low = _floor(means, stds, [100 * v for _, v in references])
-    figure = _bars(line_names(frame), means, frame["method"].tolist(), text, np.nan_to_num(stds), base=low)
+    figure = _bars(line_names(frame), means, frame["method"].tolist(), text, np.nan_to_num(stds), low=low)
     figure["data"][0] |= {"customdata": counts, "hovertemplate": "%{y}: %{text} (n = %{customdata})<extra></extra>"}
     layout = figure["layout"]
     for name, value in references:
@@ -226,7 +226,9 @@ def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequenc
     span = [low, _top(means, stds, references, low)]
     layout["xaxis"] |= {"title": {"text": f"Test accuracy, {which} epoch{note}", **TITLE}, "ticksuffix": " %", "range": span}
     layout["margin"]["t"] = 28 if references else 10
-    return go.Figure(figure)
+    drawn = go.Figure(figure)
+    drawn.data[0].base = low
+    return drawn
 
 
 def speed(frame: pd.DataFrame) -> go.Figure:
@@ -235,7 +237,7 @@ def speed(frame: pd.DataFrame) -> go.Figure:
     values = _floats(frame["images_per_s"])
     figure = _bars(line_names(frame), values, frame["method"].tolist(), [f"{v:,.0f}" for v in values], None)
     figure["data"][0]["hovertemplate"] = "%{y}: %{text} images/s<extra></extra>"
-    span = [0, float(values.max()) * 1.18 if len(values) else 1]
+    span = [0, float(values.max()) * 1.04 if len(values) else 1]
     figure["layout"]["xaxis"] |= {"title": {"text": "Training images per second", **TITLE}, "range": span}
     return go.Figure(figure)
 
@@ -247,19 +249,19 @@ def speed(frame: pd.DataFrame) -> go.Figure:
 
 
 def _bars(
-    names: list[str], values: np.ndarray, methods: list[str], text: list[str], errors: np.ndarray | None, base: float = 0.0
+    names: list[str], values: np.ndarray, methods: list[str], text: list[str], errors: np.ndarray | None, low: float = 0.0
 ) -> dict[str, Any]:
     bar: dict[str, Any] = {
-        "type": "bar", "y": names, "x": values - base, "base": base, "orientation": "h", "text": text, "textposition": "none",
+        "type": "bar", "y": names, "x": values - low, "orientation": "h", "text": text, "textposition": "none",
         "marker": {"color": [style_of(m).colour for m in methods], "line": {"width": 0}}, "width": 0.62,
     }  # fmt: skip
     if errors is not None:
         bar["error_x"] = {"type": "data", "array": errors, "thickness": 1.5, "width": 5, "color": AXIS}
-    reach = values if errors is None else values + errors
-    layout = _layout(84 + 34 * max(1, len(names)), legend=False)
+    # the numbers stand in a column of their own at the right, where no whisker, no reference line and no edge cuts them
+    layout = _layout(84 + 34 * max(1, len(names)), legend=False, right=16 + LETTER_PX * max((len(t) for t in text), default=0))
     layout["annotations"] = [
-        {"x": float(end), "y": name, "text": label, "showarrow": False, "xanchor": "left", "xshift": 8}
-        for name, end, label in zip(names, reach, text, strict=True)
+        {"x": 1, "xref": "paper", "y": name, "text": label, "showarrow": False, "xanchor": "left", "xshift": 8}
+        for name, label in zip(names, text, strict=True)
     ]
     layout["yaxis"] |= {"showgrid": False, "ticks": "", "tickfont": {"size": 13}, "showline": False}
     layout["xaxis"] |= {"showgrid": True, "gridcolor": GRID, "showline": False}
@@ -382,7 +384,7 @@ def _floor(means: np.ndarray, stds: np.ndarray, levels: list[float]) -> float:
 
 def _top(means: np.ndarray, stds: np.ndarray, references: Sequence[tuple[str, float]], low: float) -> float:
     high = max([float(np.max(means + np.nan_to_num(stds), initial=low + 1)), *(100 * v for _, v in references)])
-    return high + 0.22 * (high - low)
+    return high + 0.04 * (high - low)
 
 
 def _floats(column: Any) -> np.ndarray:

@@ -148,8 +148,9 @@ def teacher_run_of(spec: Any) -> str | None:
 
 
 def slots() -> int:
-    """Return how many workers run at once."""
-    return len(runner.slots(pulse.of().home).names)
+    """Return how many workers of small steps, the ones a quick start has, run at once."""
+    places = runner.slots(pulse.of().home)
+    return len(places.gpus) * places.per_gpu or places.small
 
 
 def free_disk_mib() -> float:
