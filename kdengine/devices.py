@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from kdengine.errors import KdError, Problem, RunFailed
+from kdengine.slots import is_small
+from kdengine.spec import RunSpec
 
 MIB = 1024 * 1024
 
@@ -45,11 +47,15 @@ def has_fast_bf16(device: torch.device) -> bool:
     return False
 
 
-def pick_precision(wish: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16`` for ``auto | fp32 | bf16``; auto = bf16 where the hardware has it."""
-    if wish != "auto":
-        return wish
-    return "bf16" if has_fast_bf16(device) else "fp32"
+def pick_precision(spec: RunSpec, device: torch.device) -> str:
+    """Return ``fp32`` or ``bf16``, as the spec has it; auto = bf16 where the hardware has it and it is the faster one.
+
+    On a CPU a step of few pixels is faster in fp32 (resnet8, batch 16, one thread: 18 ms against 25 to 30): the casts cost
+    more than the arithmetic saves.
+    """
+    if spec.precision != "auto":
+        return spec.precision
+    return "bf16" if has_fast_bf16(device) and not (device.type == "cpu" and is_small(spec)) else "fp32"
 
 
 def device_name(device: torch.device) -> str:

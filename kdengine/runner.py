@@ -25,7 +25,7 @@ from kdengine.errors import Problem, RunBusy, SpecError
 from kdengine.events import Ended, EpochEnded, Event, now
 from kdengine.home import Home
 from kdengine.rundir import Attempt, RunDir, find_run, run_dirs
-from kdengine.slots import Slots, slots
+from kdengine.slots import CPU, Slots, slots
 from kdengine.spec import MAX_CHAIN, RunSpec
 from kdengine.status import (
     LOCK_FD,
@@ -171,13 +171,15 @@ def tick(home: Home) -> list[str]:
         status = {run: status_of(run, home) for run in runs}
         places = slots(home)
         taken = [_slot(run) for run in runs if status[run] is RunStatus.RUNNING and is_locked(run)]
-        started = []
+        started, cpu_is_awaited = [], False
         for run in sorted((run for run in runs if status[run] is RunStatus.QUEUED), key=_age):
             request = run.request_or_none()
             if request is None:
                 _end(run, "failed", "its spec.json cannot be read", _unreadable(run))
                 continue
-            slot = places.pick(request.spec.device, taken)
+            cpu = places.wants_cpu(request.spec)
+            slot = None if cpu and cpu_is_awaited else places.pick(request.spec, taken)
+            cpu_is_awaited |= cpu and slot is None  # nothing smaller may slip past a run that waits for all cores
             if slot and _start(home, run, slot, places):
                 taken.append(slot)
                 started.append(run.run_id)
@@ -191,7 +193,7 @@ def _age(run: RunDir) -> tuple[str, str]:
 
 def _slot(run: RunDir) -> str:
     attempts = run.attempts()
-    return attempts[-1].slot if attempts else "cpu"  # a worker started by hand
+    return attempts[-1].slot if attempts else CPU  # a worker started by hand
 
 
 def _failed_with_its_teacher(home: Home, run: RunDir) -> bool:
@@ -235,9 +237,7 @@ def _start(home: Home, run: RunDir, slot: str, places: Slots) -> bool:
 
 
 def _spawn(home: Home, run: RunDir, handle: int, told: dict[str, str]) -> subprocess.Popen[bytes]:
-    environment = told | dict(os.environ)  # what the user has set stands, but for the device and the queue's own words
-    environment |= {key: value for key, value in told.items() if key != "OMP_NUM_THREADS"}
-    environment |= {"KD_HOME": str(home.root), "PYTHONUNBUFFERED": "1", LOCK_FD: str(handle)}
+    environment = dict(os.environ) | told | {"KD_HOME": str(home.root), "PYTHONUNBUFFERED": "1", LOCK_FD: str(handle)}
     source = Path(__file__).resolve().parents[1]
     if source.name not in ("site-packages", "dist-packages"):  # a clone that is not installed, from whatever folder
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))

@@ -112,7 +112,7 @@ class Training:
         self.setting, self.spec = setting, spec
         self._reported = 0.0
         self.device = devices.pick_device(spec.device)
-        self.precision = devices.pick_precision(spec.precision, self.device)
+        self.precision = devices.pick_precision(spec, self.device)
         self.parts: Parts = assemble(setting.home, spec, setting.teacher_run, self.device, self.precision, self._fetching)
         self.stages: list[Stage] = plan(spec, [m.method for m in self.parts.methods])
         torch.manual_seed(networks.derive_seed(spec.seed, "global"))

@@ -11,11 +11,12 @@ ICLR 2015, arXiv 1412.6550, section 2.2 (hint loss, equation 3, with a convoluti
 
 **Differs**: the paper trains in two stages and has half the squared distance; the joint form with weight 100 is
 RepDistiller's and mdistiller's, whose tables are the ones people compare with, so it is the default. The paper lowers the
-weight of its second stage linearly from 4 to 1; here it is constant, the mean of both. Regressor: linear, 1x1 where the
-sizes agree, 3x3 with stride 2 or 4x4 transposed where they differ by 2, otherwise as large as the surplus, as in the paper
-("valid"); a student map too small for that meets the teacher's map averaged down. RepDistiller and mdistiller add BatchNorm
-and ReLU (regressor="bn_relu"). Knowledge-Distillation-Zoo has no regressor, the last map and weight 0.1 (regressor="none",
-stage=3, beta=0.1).
+weight of its second stage linearly from 4 to 1; here it is constant, the mean of both. Regressor: 1x1 where the sizes
+agree, 3x3 with stride 2 or 4x4 transposed where they differ by 2, otherwise as large as the surplus, as in the paper
+("valid"); a student map too small for that meets the teacher's map averaged down. BatchNorm and ReLU behind it are
+RepDistiller's and mdistiller's, and weight 100 belongs to them; the paper has neither (regressor="linear": with weight 100
+it diverges on a few hundred images, with 1 to 10 it does not). Knowledge-Distillation-Zoo has no regressor, the last map
+and weight 0.1 (regressor="none", stage=3, beta=0.1).
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ class Params(contract.Params):
         2, low=1, high=8, help="the stage, counted from 1, whose map is matched", source="RepDistiller hint_layer 2"
     )
     regressor: Literal["linear", "bn_relu", "none"] = knob(
-        "linear",
-        help="linear: a convolution; bn_relu: with BatchNorm and ReLU; none: maps must have equal shapes",
-        source="the paper",
+        "bn_relu",
+        help="bn_relu: a convolution with BatchNorm and ReLU; linear: the convolution alone; none: maps must have equal shapes",
+        source="RepDistiller, mdistiller; beta 100 belongs to it (linear with beta 100 diverges on small data)",
     )
     form: Literal["joint", "two_stage"] = knob(
         "joint",

@@ -25,6 +25,7 @@ def fake_worker(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("KD_WORKER_MODULE", "fake_worker")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    home.settings.write_text('{"cpu_slots": 1}')
     yield
     home.settings.write_text('{"cpu_slots": 1}')
     for run in run_dirs(home):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from kdengine import runner
+from kdengine import runner, terminal
 from kdengine.cli import app
 from kdengine.errors import Problem, SpecError
 from kdengine.home import Home
@@ -33,6 +33,12 @@ ROOT = Path(runner.__file__).parents[1]
 
 class _Knobs:
     model_fields = {"T": None, "lambda_kd": None}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the tables room, whatever the terminal that runs the tests."""
+    monkeypatch.setattr(terminal.out, "width", 160)
 
 
 @pytest.fixture

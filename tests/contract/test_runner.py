@@ -103,7 +103,7 @@ def test_one_place_on_a_cpu_machine_oldest_first(home: Home, spec: Spec, becomes
 def test_an_ending_worker_moves_the_queue_on(home: Home, spec: Spec, becomes: Becomes) -> None:
     first, second = runner.launch_suite(home, [spec({"tick": True}), spec(LONG, seed=1)])
     becomes(first, "finished")
-    assert becomes(second, "running").attempts()[0].slot == "cpu"
+    assert becomes(second, "running").attempts()[0].slot == "core"
 
 
 def test_places_are_settable_and_a_wrong_setting_is_explained(home: Home, spec: Spec) -> None:

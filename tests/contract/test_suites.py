@@ -28,11 +28,11 @@ def test_grid_explains_a_wrong_field() -> None:
 def test_demo_is_the_measured_setting() -> None:
     specs = demo_suite()
     assert len(specs) == 12 and specs[0].method == "base" and {s.suite for s in specs} == {"demo"}
-    assert {(s.student, s.train_images, s.epochs, s.recipe) for s in specs} == {("resnet8", 200, 15, "quick")}
+    assert {(s.student, s.train_images, s.epochs, s.recipe) for s in specs} == {("resnet8", 100, 15, "quick")}
     taught = [s.teacher_spec() for s in specs]
     teachers = {t.identity(): t for t in taught if t}
     kinds = {(t.student, t.epochs, t.train_images, t.seed) for t in teachers.values()}
-    assert kinds == {("resnet20", 8, None, 0), ("resnet8", 15, 200, 0), ("resnet8", 15, 200, 1)}
+    assert kinds == {("resnet20", 8, None, 0), ("resnet8", 15, 100, 0), ("resnet8", 15, 100, 1)}
     bases = {s.identity() for s in specs if s.method == "base"}
     assert bases < set(teachers), "the base runs are the teachers of the born-again ones"
 
