@@ -51,6 +51,7 @@ def test_every_method_trains_to_the_end(small, method):
     assert ("teacher" in networks) == (methods.get(method).card.teacher_mode != "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_finished_run_leaves_can_be_read_without_torch(small, method):
     setting = small(method=method, epochs=1)
@@ -68,6 +69,7 @@ def test_what_a_finished_run_leaves_can_be_read_without_torch(small, method):
         assert safetensors.torch.load_file(setting.run.best_weights(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_seed_decides_everything(small, method):
     first, again, other = (list(train(small(method=method, epochs=1, seed=s))) for s in (1, 1, 2))
@@ -75,6 +77,7 @@ def test_a_seed_decides_everything(small, method):
     assert curve(first) != curve(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_stopped_after_any_epoch_goes_on_as_if_nothing_had_happened(small, method):
     whole = list(train(small(method=method)))
@@ -191,11 +194,13 @@ def test_a_second_method_adds_its_terms_but_not_its_labels(small):
     assert added and "fitnet.ce" not in added and "ce" in alone.terms["student"]
 
 
+@pytest.mark.slow
 def test_bf16_learns_like_fp32(small):
     losses = [epochs_of(train(small(method="kd", precision=p)))[-1].measures["student"].train_loss for p in ("fp32", "bf16")]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_quick_student_learns_the_digits(small):
     event = epochs_of(train(small(method="base", train_images=None, epochs=3, image_size=16)))[-1]
     assert event.measures["student"].test_top1_frac > 0.8

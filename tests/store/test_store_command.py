@@ -18,6 +18,8 @@ from store.rebuild import rebuild
 from tests.store.conftest import MakeRun
 from tests.store.killing import INTAKE, ROOT
 
+pytestmark = pytest.mark.slow  # every test starts processes
+
 
 def call(*words: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m store`` in the home of the test."""

@@ -73,6 +73,7 @@ print("recovered")
 """
 
 
+@pytest.mark.slow
 def test_writes_that_fail_inside_duckdb_are_survived(home: Home, make_run: MakeRun) -> None:
     make_run(done=1, end=None, epochs=5000)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}

@@ -69,6 +69,7 @@ def test_faults_have_three_parts(published: Home, sql: str, given: str, do: str)
     assert given in problem.given and do in problem.do and problem.allowed
 
 
+@pytest.mark.slow
 def test_out_of_reach(published: Home, tmp_path: Path) -> None:
     target, secret = tmp_path / "out.csv", tmp_path / "secret.txt"
     secret.write_text("secret")
@@ -97,6 +98,7 @@ def test_out_of_reach(published: Home, tmp_path: Path) -> None:
     assert not target.exists() and hashlib.sha256(published.snapshot.read_bytes()).digest() == before
 
 
+@pytest.mark.slow
 def test_limits(published: Home) -> None:
     with pytest.raises(sandbox.QueryError, match="longer than 1 s"):
         sandbox.run("select count(*) from range(100000000000) a, range(10000000) b", timeout_s=1)
