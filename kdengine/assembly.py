@@ -102,6 +102,10 @@ class Parts:
                     found[f"{network}{slash}{part.card.key}.{term}"] = part.weight * value
         return found
 
+    def wants_views(self, stage: Stage) -> bool:
+        """Say whether a method of the stage needs a second view of every image."""
+        return any("views" in self.methods[owner].card.needs for owner in stage.owners)
+
     def forget(self) -> None:
         """Let go of this step's outputs."""
         for view in (*self.students.values(), self.teacher):

@@ -38,13 +38,17 @@ def pick_device(wish: str) -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Say whether the hardware computes in bf16: CUDA 8.0 and newer, AVX-512 BF16, AMX."""
+    """Say whether the hardware is faster in bf16: CUDA 8.0 and newer, AMX, AVX-512 BF16 other than Intel's.
+
+    Intel's AVX-512 BF16 without AMX has the instructions but not the speed: convolutions of 16 to 64 channels take 1.0 to
+    1.4 times as long as in fp32, and a whole step 1.7 times (docs/decisions/008); on AMD's a step takes less than half.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(bool(getattr(torch.cpu, flag, bool)()) for flag in flags)
-    return False
+    if device.type != "cpu":
+        return False
+    amx, avx = (bool(getattr(torch.cpu, flag, bool)()) for flag in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return amx or (avx and "intel" not in device_name(device).lower())
 
 
 def pick_precision(spec: RunSpec, device: torch.device) -> str:

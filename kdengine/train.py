@@ -180,7 +180,8 @@ class Training:
         tally, began, rate = Tally(), time.monotonic(), 0.0
         try:
             for step, (x, y, index) in enumerate(self.loader):
-                rate = self._step(stage, step, Batch(x, y, index), tally)
+                views = (self.loader.again(index),) if self.parts.wants_views(stage) else ()
+                rate = self._step(stage, step, Batch(x, y, index, views), tally)
                 self._heartbeat(stage, step, began)
             terms = tally.means()
         except RuntimeError as error:

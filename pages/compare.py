@@ -43,7 +43,7 @@ def curves(frame: pd.DataFrame, metric: str, x: str) -> None:
     )
     blocks.note(
         f"{words.MEASURES[metric].note[0].upper()}{words.MEASURES[metric].note[1:]}.",
-        f"Line: mean over {words.count(int(data['n'].max()), 'run')}; band: least to greatest run.",
+        f"Line: mean over {words.count(int(data['n'].max()), 'seed')}; band: from the lowest to the highest run.",
     )
 
 

@@ -119,7 +119,7 @@ def mean_curves(
 
     Columns:
         the columns of ``group``, epoch, x (epoch, images_seen in images, or elapsed_s in s: the group's mean at that epoch),
-        mean, low, high (least and greatest of the runs), std (n - 1; NaN for one run), n (runs that reached the epoch).
+        mean, low, high (least and greatest of the runs), std (n - 1; NaN for one run), n (seeds that reached the epoch).
 
     Raises:
         KdError: no such metric, x or group column.
@@ -129,7 +129,7 @@ def mean_curves(
     head, keys = (f"{names}, ", f"{names}, e.epoch") if group else ("", "e.epoch")
     sql = f"""SELECT {head}e.epoch, {"e.epoch" if x == "epoch" else f"avg(e.{x})::FLOAT"} AS x,
         avg(e.{metric})::FLOAT AS mean, min(e.{metric})::FLOAT AS low, max(e.{metric})::FLOAT AS high,
-        stddev_samp(e.{metric})::FLOAT AS std, count(*)::INTEGER AS n
+        stddev_samp(e.{metric})::FLOAT AS std, count(DISTINCT r.seed)::INTEGER AS n
         FROM epochs e JOIN runs r USING (run_id)
         WHERE e.{_IN_IDS} AND e.network = $network AND e.{metric} IS NOT NULL GROUP BY {keys} ORDER BY {keys}"""
     return store.frame(sql, {"ids": list(ids), "network": network})
@@ -158,12 +158,13 @@ def epochs(store: Store, run_id: str) -> pd.DataFrame:
 def leaderboard(store: Store, suite: str | None = None, ids: Sequence[str] | None = None, *, over: bool = True) -> pd.DataFrame:
     """Return mean and spread over seeds, best first. Runs that differ in more than the seed are rows of their own.
 
-    ``over=False`` counts runs that still train, by what they have reached.
+    ``over=False`` counts runs that still train, by what they have reached. Of several runs of one seed the newest counts:
+    repeating a seed gives no further evidence.
 
     Columns:
         method, student, teacher, dataset, recipe, params (JSON), generation, best_mean_frac, best_std_frac (best on test),
         last_mean_frac, last_std_frac (last epoch on test; std is n - 1, NaN for one run), val_choice_mean_frac (at the
-        epoch that validation chose, NaN without it), n (runs), images_per_s (images/s, mean of the runs).
+        epoch that validation chose, NaN without it), n (seeds), images_per_s (images/s, mean of the runs).
     """
     where, params = _where(ids=ids, suite=suite)
     where.append("r.status = 'finished'" if over else "r.status IN ('finished', 'running')")
@@ -175,7 +176,8 @@ def leaderboard(store: Store, suite: str | None = None, ids: Sequence[str] | Non
             avg(best) AS best_mean_frac, stddev_samp(best) AS best_std_frac, avg(last) AS last_mean_frac,
             stddev_samp(last) AS last_std_frac, avg(chosen) AS val_choice_mean_frac, count(*)::INTEGER AS n,
             avg(speed) AS images_per_s
-        FROM runs r JOIN own USING (run_id) WHERE {" AND ".join(where)}
+        FROM (SELECT * FROM runs r WHERE {" AND ".join(where)}
+              QUALIFY row_number() OVER (PARTITION BY setting, seed ORDER BY run_id DESC) = 1) r JOIN own USING (run_id)
         GROUP BY r.method, r.student, r.teacher, r.dataset, r.recipe, r.params, r.generation, r.setting
         ORDER BY best_mean_frac DESC NULLS LAST, r.method"""
     return store.frame(sql, params)

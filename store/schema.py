@@ -58,7 +58,8 @@ SELECT b.suite, b.dataset, b.method, b.student, b.teacher, b.recipe, b.setting,
     avg(b.best_top1_frac) AS best_mean_frac, stddev_samp(b.best_top1_frac) AS best_std_frac,
     avg(b.last_top1_frac) AS last_mean_frac, stddev_samp(b.last_top1_frac) AS last_std_frac,
     avg(b.val_choice_top1_frac) AS val_choice_mean_frac, count(*) AS n
-FROM best b WHERE b.network = 'student' AND b.status = 'finished' GROUP BY ALL;
+FROM (SELECT * FROM best WHERE network = 'student' AND status = 'finished'
+      QUALIFY row_number() OVER (PARTITION BY suite, setting, seed ORDER BY run_id DESC) = 1) b GROUP BY ALL;
 """
 
 

@@ -124,6 +124,16 @@ class Loader:
                 batch = slice(start, min(start + self.batch_size, count))
                 yield x[start - first : batch.stop - first], y[batch], index[batch]
 
+    def again(self, index: Tensor) -> Tensor:
+        """Return a further view of the images at ``index (B,)``: another crop and flip of each, ``(B, 3, H, W)`` like ``x``.
+
+        Drawn from the same generator, when it is asked for.
+        """
+        corners, mirrored = (t.to(self.device) for t in draw(len(index), self.crop_pad, self.flip, self.generator))
+        x = self._pick(index if self.resident else index.cpu(), index)
+        x = augment(x, corners, mirrored, self.crop_pad, self.crop_mode)
+        return normalise(x, self._mean, self._std).contiguous(memory_format=self._format)
+
     def _pick(self, order: Tensor, index: Tensor) -> Tensor:
         if self.resident:
             return self._x.index_select(0, index)

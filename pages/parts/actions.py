@@ -18,13 +18,13 @@ def pending(key: str) -> bool:
 
 
 def run_demo() -> None:
-    """Queue the demo suite; its specs are completed first, which loads the catalogue of methods."""
+    """Queue what the demo still lacks; its specs are completed first, which loads the catalogue of methods."""
     home = pulse.of().home
 
     def launch() -> None:
         from kdengine import check  # loads torch: not before somebody wants to train
 
-        runner.launch_suite(home, [check.resolve(spec) for spec in suites.demo_suite()])
+        runner.launch_suite(home, [check.resolve(spec) for spec in suites.demo_suite()], reuse=True)
 
     pulse.of().ask("demo", "launching the demo", launch)
 

@@ -81,6 +81,12 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
     return Table(styled, {name: column for name, column in RUNS.items() if name not in leave_out})
 
 
+def most_pressing(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the active runs as they will train: what runs, then the queue by place, then what waits for a teacher."""
+    rank = frame["status"].map({status: place for place, status in enumerate(("running", "queued", "waiting"))})
+    return frame.assign(_rank=rank).sort_values(["_rank", "position", "created_at"]).drop(columns="_rank")
+
+
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a frame's rows as plain dictionaries."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
@@ -116,9 +122,9 @@ BEST_OF: dict[str, Column] = {
     "Method": Column("text", "key of the method"),
     "Networks": Column("text", "teacher → student"),
     "Data": Column("text", "dataset"),
-    "Best": Column("wide", "mean ± standard deviation over runs of the best test accuracy, chosen on the test images, percent"),
-    "Last": Column("wide", "mean ± standard deviation over runs of the test accuracy after the last epoch, percent"),
-    "Runs": Column("number", "n: finished runs, one per seed"),
+    "Best": Column("wide", "mean ± standard deviation over seeds of the best test accuracy, chosen on the test images, percent"),
+    "Last": Column("wide", "mean ± standard deviation over seeds of the test accuracy after the last epoch, percent"),
+    "Seeds": Column("number", "n: seeds with a run; of several runs of one seed the newest counts"),
     "Images/s": Column("number", "training speed, mean"),
     "Recipe": Column("text", "named set of training fields; a + means that some were changed"),
 }
@@ -137,7 +143,7 @@ def best_of(frame: pd.DataFrame) -> Table:
             "Data": frame["dataset"],
             "Best": [words.spread(m, s) for m, s in zip(frame["best_mean_frac"], frame["best_std_frac"], strict=True)],
             "Last": [words.spread(m, s) for m, s in zip(frame["last_mean_frac"], frame["last_std_frac"], strict=True)],
-            "Runs": frame["n"],
+            "Seeds": frame["n"],
             "Images/s": frame["images_per_s"].round().astype("Int64"),
             "Recipe": frame["recipe"],
         }
@@ -146,7 +152,7 @@ def best_of(frame: pd.DataFrame) -> Table:
     for name, which in (("Best", "best"), ("Last", "last")):
         marks = _marks(frame[f"{which}_mean_frac"], frame[f"{which}_std_frac"])
         style = style.apply(lambda _, m=marks: m, subset=[name], axis=0)
-    style = style.set_properties(subset=["Best", "Last", "Runs", "Images/s"], **{"text-align": "right", "white-space": "nowrap"})
+    style = style.set_properties(subset=["Best", "Last", "Seeds", "Images/s"], **{"text-align": "right", "white-space": "nowrap"})
     return Table(style, BEST_OF)
 
 

@@ -164,6 +164,19 @@ def test_a_step_never_asks_the_device_for_a_value(monkeypatch: pytest.MonkeyPatc
     assert rest == len(source) - 1
 
 
+def test_a_further_view_shows_the_same_images_otherwise_cropped() -> None:
+    data = images()
+    plain = loader(data, crop_pad=0, flip=False)
+    index = torch.tensor([3, 1, 4])
+    assert torch.equal(plain.again(index), normalise(data.x[index], MEAN, STD))
+    source, twin = loader(data, batch_size=16), loader(data, batch_size=16, resident_limit_mib=0)
+    x, _, index = next(iter(source))
+    next(iter(twin))
+    view = source.again(index)
+    assert view.shape == x.shape and not torch.equal(view, x)
+    assert torch.equal(view, twin.again(index)), "streamed or resident, the generator decides"
+
+
 def test_too_few_images_and_too_much_padding_are_said_together() -> None:
     with pytest.raises(SpecError) as error:
         loader(images(5, 8), crop_pad=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_a_run_stopped_within_an_epoch_repeats_that_epoch(small):
     setting.stop = lambda: False
     assert len(epochs_of(seen)) == 1
     assert curve(seen) + curve(list(train(setting))) == curve(whole)
+
+
+def test_a_method_that_needs_two_views_gets_them(small, monkeypatch):
+    setting = small(method="base")
+    training = Training(setting)
+    part = training.parts.methods[0]
+    part.card = dataclasses.replace(part.card, needs=part.card.needs | {"views"})
+    seen = []
+    monkeypatch.setattr(
+        part.method, "loss", lambda s, t, batch, p: seen.append(batch) or type(part.method).loss(part.method, s, t, batch, p)
+    )
+    training.begin(training.stages[0])
+    training.one_epoch(training.stages[0])
+    assert len(seen) == 4 and all(len(b.views) == 1 and b.views[0].shape == b.x.shape for b in seen)
+    assert not torch.equal(seen[0].views[0], seen[0].x)
 
 
 def test_the_teachers_weights_never_change_and_it_is_measured_once(small):
