@@ -5,9 +5,9 @@ Reads: the test images. Writes: the two files, in its own run folder. Never: che
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,20 +20,23 @@ from kdengine.data.augment import evaluation_batches
 from kdengine.data.contract import Images
 from kdengine.evaluate import collect
 from kdengine.networks import NetworkView
-from kdengine.rundir import RunDir
+from kdengine.rundir import RunDir, write_aside
 
 FEATURE_IMAGES = 512
 FEATURE_SIDE = 8  # stage maps are averaged down to this side; attention maps keep theirs
 BATCH = 256
 
 
-def keep(
-    parts: Parts, run: RunDir, autocast: Callable[[], AbstractContextManager[object]], device: torch.device, with_teacher: bool
-) -> None:
-    """Write both files from the networks as they are at the end of the training.
+Arrays = dict[str, np.ndarray]
 
-    ``predictions.npz``: ``labels (N,)``, ``logits_<network> (N, K)`` fp16, over all test images in order.
-    ``features.npz``: ``index (M,)`` into the test images (the same M <= 512 in every run of a dataset), and per network
+
+def make(
+    parts: Parts, autocast: Callable[[], AbstractContextManager[object]], device: torch.device, with_teacher: bool
+) -> tuple[Arrays, Arrays]:
+    """Return the arrays of both files from the networks as they are at the end of the training.
+
+    ``predictions``: ``labels (N,)``, ``logits_<network> (N, K)`` fp16, over all test images in order.
+    ``features``: ``index (M,)`` into the test images (the same M <= 512 in every run of a dataset), and per network
     ``embedding_<network> (M, D)``, ``stage<i>_<network> (M, C, h, w)`` with h, w <= 8, ``attention<i>_<network> (M, H, W)``
     (mean over channels of the squared map), all fp16. ``with_teacher``: its features too; a teacher that is a run of ours
     has left them in its own folder.
@@ -41,17 +44,28 @@ def keep(
     data = parts.data
     views = dict(parts.students) | ({"teacher": parts.teacher} if parts.teacher is not None else {})
     index = torch.linspace(0, len(data.test.y) - 1, min(FEATURE_IMAGES, len(data.test.y))).round().long()
-    few = Images(data.test.x[index.to(data.test.x.device)], data.test.y[index.to(data.test.y.device)])
-    logits: dict[str, np.ndarray] = {"labels": data.test.y.cpu().numpy()}
-    features: dict[str, np.ndarray] = {"index": index.numpy()}
+    few = data.test.take(index.to(data.test.x.device))
+    predictions: Arrays = {"labels": data.test.y.cpu().numpy()}
+    features: Arrays = {"index": index.numpy()}
     for name, view in views.items():
         with networks.evaluating(view.network), autocast(), torch.no_grad():
-            logits[f"logits_{name}"] = _half(collect(view, data.test, data, BATCH, device))
+            predictions[f"logits_{name}"] = _half(collect(view, data.test, data, BATCH, device))
             taps = NetworkView(view.network, frozenset({"embedding", "stages"}), no_grad=True, half=view.half)
             if name != "teacher" or with_teacher:
                 features |= _features(name, taps, few, parts, device)
-    _write(run.predictions_npz, logits)
-    _write(run.features_npz, features)
+    return predictions, features
+
+
+def write(run: RunDir, predictions: Arrays, features: Arrays) -> None:
+    """Write both files aside and rename them.
+
+    Raises:
+        OSError: the disk is full; nothing half-written stays.
+    """
+    for file, arrays in ((run.predictions_npz, predictions), (run.features_npz, features)):
+        held = io.BytesIO()
+        np.savez(held, **arrays)  # type: ignore[arg-type]
+        write_aside(file, held.getvalue())
 
 
 def _features(name: str, view: NetworkView, images: Images, parts: Parts, device: torch.device) -> dict[str, np.ndarray]:
@@ -70,9 +84,3 @@ def _features(name: str, view: NetworkView, images: Images, parts: Parts, device
 def _half(values: Tensor) -> np.ndarray:
     largest = torch.finfo(torch.float16).max
     return values.float().clamp(-largest, largest).cpu().numpy().astype(np.float16)
-
-
-def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    aside = file.with_name(file.name + ".new.npz")
-    np.savez(aside, **arrays)  # type: ignore[arg-type]
-    aside.replace(file)

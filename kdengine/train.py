@@ -30,6 +30,7 @@ from kdengine.spec import RunSpec
 from kdengine.versions import versions
 
 EVAL_BATCH = 256
+SPACE_TRIES, SPACE_WAIT_S = 600, 1.0  # how long a full disk is waited for at the end
 EXPLODED = 1e4  # times the first epoch's value of the same term
 
 
@@ -70,8 +71,7 @@ def train(setting: Setting) -> Iterator[Started | Notice | EpochEnded]:
             yield from training.save(event)
             yield event
         training.end_stage()
-    with_teacher = not (setting.teacher_run or setting.spec.teacher_run)
-    results.keep(training.parts, setting.run, training.autocast, training.device, with_teacher)
+    yield from training.keep_results()
 
 
 @dataclass(slots=True)
@@ -292,6 +292,22 @@ class Training:
             checkpoint.save(self._state(event), self.setting.run.last_pt)
         except OSError as error:
             yield Notice(text=f"{error}. Training goes on; a resume would start from an earlier epoch. Free some space.")
+
+    def keep_results(self) -> Iterator[Notice]:
+        """Write what the run leaves for later pages. On a full disk wait for space; at last finish without it."""
+        with_teacher = not (self.setting.teacher_run or self.spec.teacher_run)
+        predictions, features = results.make(self.parts, self.autocast, self.device, with_teacher)
+        for tries in range(SPACE_TRIES):
+            try:
+                results.write(self.setting.run, predictions, features)
+                return
+            except OSError as error:
+                if tries == 0:
+                    yield Notice(text=f"Predictions and features not written: {error}. Waiting for space.")
+            if self.setting.stop():
+                raise Stopped
+            time.sleep(SPACE_WAIT_S)
+        yield Notice(text="Finished without predictions and features: there was no space for them.")
 
     def _state(self, event: EpochEnded) -> dict[str, Any]:
         assert self.optimizer is not None

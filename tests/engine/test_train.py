@@ -10,7 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from kdengine import checkpoint, methods
+from kdengine import checkpoint, methods, results
+from kdengine import train as module
 from kdengine.errors import RunFailed
 from kdengine.events import EpochEnded, Notice, Started
 from kdengine.train import Stopped, Training, train
@@ -181,6 +182,23 @@ def test_a_full_disk_does_not_stop_the_training(small, monkeypatch):
     events = list(train(small(method="base")))
     assert len(epochs_of(events)) == 2
     assert [e for e in events if isinstance(e, Notice) and "No space left" in e.text]
+
+
+def test_a_disk_that_is_full_at_the_end_is_waited_for(small, monkeypatch):
+    write, tries = results.write, []
+
+    def full(*args):
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(28, "No space left on device")
+        write(*args)
+
+    monkeypatch.setattr(results, "write", full)
+    monkeypatch.setattr(module, "SPACE_WAIT_S", 0)
+    setting = small(method="base", epochs=1)
+    notices = [e.text for e in train(setting) if isinstance(e, Notice)]
+    assert len(tries) == 3 and len(notices) == 1 and "No space left" in notices[0]
+    assert setting.run.predictions_npz.exists() and setting.run.features_npz.exists()
 
 
 def test_other_hardware_is_said_on_resume(small):
