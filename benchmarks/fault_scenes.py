@@ -157,6 +157,7 @@ def died_before_first_line(home: Home, count: int, rng: random.Random) -> list[s
 
 def two_ticks(home: Home, count: int, rng: random.Random) -> list[str]:
     """Four processes tick at the same moment: one place, so exactly one of three runs starts, once."""
+    home.settings.write_text('{"cpu_slots": 1}')
     found = []
     code = "import sys; from benchmarks.fault_scenes import tick_once; tick_once(sys.argv[1])"
     for _ in range(count):

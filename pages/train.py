@@ -44,7 +44,7 @@ def launch(specs: list[RunSpec]) -> None:
     st.switch_page("pages/compare.py", query_params={"suite": str(specs[0].suite)})
 
 
-blocks.say("Train", "Choose how a student learns and from whom. The right side says what that will take before anything starts.")
+blocks.say("Train", "Choose how a student learns and from whom. What that will take is said before anything starts.")
 left, right = st.columns([5, 3], gap="large")
 with left:
     wish = forms.choose(

@@ -28,7 +28,7 @@ def say(title: str, sentence: str = "") -> Any:
 
     Returns the place below that, at the right, for a switch of the whole page.
     """
-    left, right = st.columns([7, 3], gap="medium")
+    left, right = st.columns([2, 1], gap="medium")
     with left:
         st.title(title, anchor=False)
         if sentence:
