@@ -58,7 +58,7 @@ def results(frame: pd.DataFrame) -> None:
         blocks.plain_table(tables.best_of(board))
         blocks.note(
             "Test accuracy in percent, mean ± standard deviation over seeds; best = best epoch, chosen on the test images.",
-            "Bold: highest mean. Underlined: within the noise of it.",
+            "Bold: highest mean. Italic: within the noise of it.",
         )
     with right:
         st.subheader("Training speed", anchor=False)

@@ -199,7 +199,7 @@ def files(run_id: str) -> None:
 
 
 def plain_table(shown: tables.Table) -> None:
-    """Draw a short table whose cells have marks of their own (bold, underlined)."""
+    """Draw a short table whose cells have marks of their own (bold, italic)."""
     st.table(shown.frame)
 
 

@@ -131,7 +131,7 @@ BEST_OF: dict[str, Column] = {
 
 
 def best_of(frame: pd.DataFrame) -> Table:
-    """Return best and last accuracy per method, best first; bold = best, underlined = within the noise of the best.
+    """Return best and last accuracy per method, best first; bold = best, italic = within the noise of the best.
 
     ``frame``: as ``queries.leaderboard`` returns it.
     """
@@ -157,7 +157,7 @@ def best_of(frame: pd.DataFrame) -> Table:
 
 
 def _marks(means: pd.Series, stds: pd.Series) -> list[str]:
-    """Return the style of each cell: bold for the greatest mean, underlined where it is less than two deviations below."""
+    """Return the style of each cell: bold for the greatest mean, italic where it is less than two deviations below."""
     if means.isna().all():
         return [""] * len(means)
     best = int(means.to_numpy(dtype=float, na_value=-1.0).argmax())
@@ -165,7 +165,7 @@ def _marks(means: pd.Series, stds: pd.Series) -> list[str]:
     marks = []
     for place, (mean, std) in enumerate(zip(means, stds.fillna(0), strict=True)):
         near = not pd.isna(mean) and means[best] - mean <= max(noise, 2 * std)
-        marks.append("font-weight: 700" if place == best else "text-decoration: underline" if near else "")
+        marks.append("font-weight: 700" if place == best else "font-style: italic" if near else "")
     return marks
 
 

@@ -84,7 +84,7 @@ def test_an_empty_runs_table() -> None:
     assert len(tables.runs(runs_frame().iloc[:0]).frame) == 0
 
 
-def test_best_is_bold_and_noise_is_underlined() -> None:
+def test_best_is_bold_and_noise_is_italic() -> None:
     frame = pd.DataFrame({"method": ["a", "b", "c"], "student": "s", "teacher": None, "dataset": "d", "recipe": "quick", "n": 3,
                           "best_mean_frac": [0.90, 0.91, 0.70], "best_std_frac": 0.01,
                           "last_mean_frac": [0.9, 0.8, 0.7],
@@ -93,7 +93,7 @@ def test_best_is_bold_and_noise_is_underlined() -> None:
     shown = tables.best_of(frame).frame.data
     assert shown["Method"].tolist() == ["b", "a", "c"]
     assert "#T_t_row0_col3, #T_t_row1_col4 {\n  font-weight: 700" in css
-    assert "#T_t_row1_col3 {\n  text-decoration: underline" in css
+    assert "#T_t_row1_col3 {\n  font-style: italic" in css
 
 
 def forecast(measured: pd.DataFrame, **more: object) -> plan.Plan:
