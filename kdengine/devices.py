@@ -37,6 +37,12 @@ def pick_device(wish: str) -> torch.device:
     return device
 
 
+def tune(device: torch.device) -> None:
+    """Let cuDNN try its convolutions once per shape and keep the fastest: every step has the same shapes."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Say whether the hardware is faster in bf16: CUDA 8.0 and newer, AMX, AVX-512 BF16 other than Intel's.
 
@@ -95,10 +101,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(w in str(error) for w in ("not enough memory", "can't allocate memory"))
 
 
-def out_of_memory(batch_size: int, device: torch.device) -> RunFailed:
+def out_of_memory(batch_size: int, device: torch.device | str) -> RunFailed:
     """Return the error that names the batch size to try."""
     smaller = max(2, 2 ** ((batch_size - 1).bit_length() - 1))
-    return RunFailed(
-        Problem("batch_size", f"{batch_size} images per step, and the memory of {device} ran out", f"at most about {smaller}",
-                f"retry with batch_size {smaller} (scale lr by the same factor), or choose smaller networks")
-    )  # fmt: skip
+    given = f"{batch_size} images per step, and the memory of the device ({device}) ran out"
+    advice = f"retry with batch_size {smaller} (scale lr by the same factor), or choose smaller networks"
+    return RunFailed(Problem("batch_size", given, f"at most about {smaller}", advice))

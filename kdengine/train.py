@@ -61,6 +61,15 @@ def train(setting: Setting) -> Iterator[Started | Notice | EpochEnded]:
         Stopped: ``setting.stop`` said so; what is complete is on disk.
         RunFailed: a loss is not finite or explodes, memory runs out, a file cannot be used.
     """
+    try:
+        yield from _story(setting)
+    except (RuntimeError, MemoryError) as error:
+        if devices.is_out_of_memory(error):
+            raise devices.out_of_memory(setting.spec.batch_size, setting.spec.device) from error
+        raise
+
+
+def _story(setting: Setting) -> Iterator[Started | Notice | EpochEnded]:
     training = Training(setting)
     yield training.started()
     yield from training.restore()
@@ -113,6 +122,7 @@ class Training:
         self._reported = 0.0
         self.device = devices.pick_device(spec.device)
         self.precision = devices.pick_precision(spec, self.device)
+        devices.tune(self.device)
         self.parts: Parts = assemble(setting.home, spec, setting.teacher_run, self.device, self.precision, self._fetching)
         self.stages: list[Stage] = plan(spec, [m.method for m in self.parts.methods])
         torch.manual_seed(networks.derive_seed(spec.seed, "global"))
@@ -178,16 +188,11 @@ class Training:
         """Train for one epoch, measure, and return the event that tells of it."""
         devices.reset_peak(self.device)
         tally, began, rate = Tally(), time.monotonic(), 0.0
-        try:
-            for step, (x, y, index) in enumerate(self.loader):
-                views = (self.loader.again(index),) if self.parts.wants_views(stage) else ()
-                rate = self._step(stage, step, Batch(x, y, index, views), tally)
-                self._heartbeat(stage, step, began)
-            terms = tally.means()
-        except RuntimeError as error:
-            if devices.is_out_of_memory(error):
-                raise devices.out_of_memory(self.spec.batch_size, self.device) from error
-            raise
+        for step, (x, y, index) in enumerate(self.loader):
+            views = (self.loader.again(index),) if self.parts.wants_views(stage) else ()
+            rate = self._step(stage, step, Batch(x, y, index, views), tally)
+            self._heartbeat(stage, step, began)
+        terms = tally.means()
         epoch_s = time.monotonic() - began
         self.epoch += 1
         self.images_seen += tally.images

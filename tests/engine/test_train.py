@@ -155,11 +155,12 @@ def test_a_loss_that_explodes_ends_the_run_with_epoch_term_and_value(small):
         list(train(setting))
 
 
-def test_running_out_of_memory_says_which_batch_size_to_try(small, monkeypatch):
+@pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), MemoryError()])
+def test_running_out_of_memory_says_which_batch_size_to_try(small, monkeypatch, fault):
     setting = small(method="base")
 
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        raise fault
 
     monkeypatch.setattr(Training, "_step", full)
     with pytest.raises(RunFailed, match="batch_size 16"):
