@@ -17,7 +17,7 @@ import streamlit as st
 
 from kdengine.errors import Problem
 from kdengine.rundir import Progress
-from pages.parts import fetch, pulse, state, tables, words
+from pages.parts import fetch, frame, pulse, state, tables, words
 
 WIDTH = 1280
 BAR = {"displayModeBar": False, "displaylogo": False, "responsive": True}
@@ -28,6 +28,7 @@ def say(title: str, sentence: str = "") -> Any:
 
     Returns the place below that, at the right, for a switch of the whole page.
     """
+    frame.ensure()
     left, right = st.columns([2, 1], gap="medium")
     with left:
         st.title(title, anchor=False)

@@ -72,3 +72,13 @@ def test_train_watch_compare(watched: Watched, home: Home) -> None:
     page.get_by_role("heading", name="Runs").wait_for()
     page.get_by_text("2 runs.").wait_for()
     watched.check()
+
+
+def test_a_link_may_be_the_first_thing_a_fresh_server_is_asked(watched: Watched, home: Home) -> None:
+    watched.open("compare?metric=test_loss")
+    navigation = watched.page.get_by_test_id("stSidebarNav")
+    navigation.get_by_text("Home", exact=True).wait_for()
+    watched.page.get_by_role("heading", name="Compare", exact=True).wait_for()
+    assert navigation.get_by_text("app", exact=True).count() == 0, "the page was run outside the frame"
+    assert watched.page.url.endswith("/compare?metric=test_loss")
+    watched.check()
