@@ -96,6 +96,24 @@ def test_a_run_stopped_after_any_epoch_goes_on_as_if_nothing_had_happened(small,
         assert not [e for e in rest if isinstance(e, Notice)]
 
 
+def test_what_draws_from_the_global_generator_resumes_too(small, monkeypatch):
+    """Dropout and its like know nothing of our generators."""
+    kind = methods.get("base").method
+    plain = kind.loss
+    monkeypatch.setattr(kind, "loss", lambda self, *a: plain(self, *a) | {"noise": torch.rand(()), "own": noise_of(a[-1])})
+    whole = list(train(small(method="base")))
+    setting = small(method="base")
+    for event in train(setting):
+        setting.run.append_event(event)
+        if isinstance(event, EpochEnded):
+            break
+    assert curve(list(train(setting))) == curve(whole)[1:]
+
+
+def noise_of(progress):
+    return torch.rand((), generator=progress.generator)
+
+
 def test_a_run_killed_between_checkpoint_and_event_loses_neither(small):
     whole = list(train(small(method="base")))
     setting = small(method="base")
