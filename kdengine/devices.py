@@ -47,7 +47,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Say whether the hardware is faster in bf16: CUDA 8.0 and newer, AMX, AVX-512 BF16 other than Intel's.
 
     Intel's AVX-512 BF16 without AMX has the instructions but not the speed: convolutions of 16 to 64 channels take 1.0 to
-    1.4 times as long as in fp32, and a whole step 1.7 times (docs/decisions/008); on AMD's a step takes less than half.
+    1.4 times as long as in fp32, and a whole step 1.2 to 1.7 times (docs/decisions/008). On AMD's it was found faster.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

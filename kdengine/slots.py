@@ -41,7 +41,7 @@ def is_small(spec: RunSpec) -> bool:
     """Say whether a step has so few pixels that a second thread, or bf16, costs more than it brings.
 
     Measured (resnet8, batch 16, 32 x 32, two cores): 18 ms with one thread, 14 to 18 with two while nothing else runs, and
-    370 with two beside a browser, since each of hundreds of small parallel loops waits for the slower thread. The answer
+    370 with two beside other work, since each of hundreds of small parallel loops waits for the slower thread. The answer
     depends on the spec alone, so a seed gives the same numbers whatever else is queued.
     """
     return spec.batch_size * spec.image_size**2 <= SMALL_STEP_PIXELS
