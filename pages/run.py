@@ -117,4 +117,4 @@ else:
 
     state.live(body, busy=busy, paused=paused)
     record(row)
-    blocks.note("Accuracy is the share of test images named correctly.", words.notices(row["notices"]))
+    blocks.note(words.ABOUT_CURVES, words.notices(row["notices"]))

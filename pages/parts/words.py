@@ -35,6 +35,10 @@ STATUSES: dict[str, Status] = {
     "cancelled": Status("cancelled", "–", "gray", "was stopped by a person"),
     "lost": Status("lost", "!", "orange", "its process is gone without a last word; it can be resumed"),
 }
+ABOUT_CURVES = (
+    "Accuracy is the share of images named correctly. Training loss is the weighted sum of the method's terms, test loss that of "
+    "the labels alone, so the gap between the two is no overfitting."
+)
 ACTIVE = ("running", "waiting", "queued")
 RESUMABLE = ("failed", "cancelled", "lost")
 OVER = (*RESUMABLE, "finished")
