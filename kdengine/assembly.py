@@ -16,7 +16,7 @@ from kdengine import data as datasets
 from kdengine import methods, networks, teachers
 from kdengine.data.contract import Dataset, Report
 from kdengine.home import Home
-from kdengine.methods.contract import Batch, Card, DataInfo, Method, Progress
+from kdengine.methods.contract import Batch, Card, DataInfo, Method, Need, Progress
 from kdengine.models.contract import TAPS, NetInfo
 from kdengine.networks import NetworkView
 from kdengine.schedule import Stage
@@ -102,9 +102,9 @@ class Parts:
                     found[f"{network}{slash}{part.card.key}.{term}"] = part.weight * value
         return found
 
-    def wants_views(self, stage: Stage) -> bool:
-        """Say whether a method of the stage needs a second view of every image."""
-        return any("views" in self.methods[owner].card.needs for owner in stage.owners)
+    def wants(self, stage: Stage, need: Need) -> bool:
+        """Say whether a method of the stage needs this: a second view of every image, gradients by the images, ..."""
+        return any(need in self.methods[owner].card.needs for owner in stage.owners)
 
     def forget(self) -> None:
         """Let go of this step's outputs."""
@@ -184,8 +184,12 @@ def _teacher(
 ) -> NetworkView | None:  # fmt: skip
     if mode == "none":
         return None
-    ready = teachers.freeze(teachers.load(home, spec, teacher_run, classes), mode, precision, device)
-    return NetworkView(ready.network, taps, no_grad=mode == "frozen", half=ready.half)
+    loaded = teachers.load(home, spec, teacher_run, classes).to(device)
+    norms = networks.stage_norms(loaded)  # before they are folded into the convolutions
+    ready = teachers.freeze(loaded, mode, precision, device)
+    view = NetworkView(ready.network, taps, no_grad=mode == "frozen", half=ready.half)
+    view.norms = norms
+    return view
 
 
 def _strictest(modes: list[str]) -> str:

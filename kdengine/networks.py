@@ -66,6 +66,11 @@ def load_weights(network: nn.Module, file: Path, what: str) -> None:
     network.load_state_dict(tensors)
 
 
+def stage_norms(network: Network) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Return copies of weight and bias ``(C,)`` of the BatchNorm before each stage's last activation."""
+    return tuple((n.weight.detach().clone(), n.bias.detach().clone()) for n in network.stage_norms())
+
+
 def fold(network: Network) -> None:
     """Merge every BatchNorm behind a convolution into it, in place. For frozen networks in eval mode only."""
     for conv_name, norm_name in network.foldable():
@@ -86,6 +91,7 @@ class NetworkView:
     def __init__(self, network: Network, taps: frozenset[str], *, no_grad: bool = False, half: bool = False) -> None:
         self.network = network
         self.info: NetInfo = network.info
+        self.norms: tuple[tuple[Tensor, Tensor], ...] = ()
         self.peers: dict[str, NetworkView] = {}
         self._taps, self._no_grad, self.half = taps, no_grad, half
         self._outputs: Outputs | None = None

@@ -189,7 +189,7 @@ class Training:
         devices.reset_peak(self.device)
         tally, began, rate = Tally(), time.monotonic(), 0.0
         for step, (x, y, index) in enumerate(self.loader):
-            views = (self.loader.again(index),) if self.parts.wants_views(stage) else ()
+            views = (self.loader.again(index),) if self.parts.wants(stage, "views") else ()
             rate = self._step(stage, step, Batch(x, y, index, views), tally)
             self._heartbeat(stage, step, began)
         terms = tally.means()
@@ -213,6 +213,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         progress = Progress(stage.phase.name, self.epoch, stage.epochs, step, len(self.loader), self.draws)
+        if self.parts.wants(stage, "input_gradients"):
+            batch.x.requires_grad_()
         with self.autocast():
             self.parts.run_networks(stage, batch.x)
             terms = self.parts.terms(stage, batch, progress)

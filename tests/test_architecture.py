@@ -45,7 +45,10 @@ KEYS_ALLOWED: dict[str, tuple[set[str], str]] = {
     "kdengine/spec.py": ({"base"}, "default of method and teacher_method: training without distillation"),
 }
 # words that are keys of methods and also something else of ours
-HOMONYMS: dict[str, str] = {}
+HOMONYMS: dict[str, str] = {
+    "logits": "what a network says last: a tap of every network",
+    "at": "the moment of an event, in the event log",
+}
 
 
 # ---- reading the sources --------------------------------------------------------------------------------------------------
@@ -152,9 +155,10 @@ def _forbidden_in_engine(name: str, module: str, late: bool) -> str | None:
         top = module.split(".")[0]
         known = module in LIGHT if top == "kdengine" else top in sys.stdlib_module_names or top in LIGHT_MAY
         return None if known else "a light module stays light"
-    if name.startswith("kdengine.methods.") and name.split(".")[-1] not in {"contract", "_math"}:
-        allowed = {"kdengine.methods.contract", "kdengine.methods._math", "kdengine.models.contract"}
-        return None if not within(module, {"kdengine"}) or module in allowed else "a method imports its contract and _math only"
+    if name.startswith("kdengine.methods.") and name.split(".")[-1] not in {"contract", "_math", "_adapters"}:
+        pieces = {"kdengine.methods._math", "kdengine.methods._adapters"}
+        allowed = pieces | {"kdengine.methods.contract", "kdengine.models.contract"}
+        return None if not within(module, {"kdengine"}) or module in allowed else "a method imports its contract and pieces only"
     if name.startswith("kdengine.models.") and name != "kdengine.models.contract":
         return (
             None

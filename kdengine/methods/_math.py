@@ -1,4 +1,4 @@
-"""What many methods' losses are made of: exact precision, softened distributions, label loss, matching of sizes.
+"""What many methods' losses are made of: exact precision, softened distributions, label loss, matching of sizes and stages.
 
 Reads / writes: nothing. Never: a method, a network, randomness.
 """
@@ -6,14 +6,17 @@ Reads / writes: nothing. Never: a method, a network, randomness.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 P = ParamSpec("P")
+S = TypeVar("S")
+V = TypeVar("V")
+Stages = Literal["sum", "mean", "last"]
 
 
 def exact(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -88,3 +91,17 @@ def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pooled(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x if tuple(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size)
+
+
+def paired(student: Sequence[S], teacher: Sequence[V]) -> list[tuple[S, V]]:
+    """Pair the stages of two networks from the last one backwards; the longer one's first stages stay alone."""
+    count = min(len(student), len(teacher))
+    return list(zip(student[len(student) - count :], teacher[len(teacher) - count :], strict=True))
+
+
+def over_stages(values: Sequence[Tensor], how: Stages) -> Tensor:
+    """Return one term of the terms of all stages, first to last: their sum, their mean, or the last one alone."""
+    if how == "last":
+        return values[-1]
+    total = torch.stack(list(values)).sum()
+    return total / len(values) if how == "mean" else total

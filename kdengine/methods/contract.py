@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdengine.models.contract import NetInfo, Outputs
 
 Family = Literal["response", "feature", "relation", "online", "self", "plain"]
-Need = Literal["logits", "embedding", "stages", "preacts", "stem", "blocks", "index", "input_gradients", "views"]
+Need = Literal["logits", "embedding", "stages", "preacts", "stem", "blocks", "norms", "index", "input_gradients", "views"]
 TeacherMode = Literal["none", "frozen", "graph", "trained"]
 
 
@@ -29,6 +29,8 @@ class Card:
 
     ``needs``: what it reads of each network and batch. ``teacher_mode``: ``none``; ``frozen`` (eval, no_grad, may be folded);
     ``graph`` (eval, parameters frozen, autograd on); ``trained``. ``peers``: it trains further networks beside the student.
+    With ``input_gradients`` in ``needs`` the loop lets ``batch.x`` require gradients, so that outputs can be derived by it and,
+    in a teacher of mode ``graph``, by its maps. ``batch_order_matters``: True, or ``knob=value`` where only that choice does.
     ``chain``: it is a chain of runs, each taught by the one before. ``fidelity``: ``golden`` (equal to the authors' code),
     ``paper`` (from the formulas), ``abstract`` (reconstructed). ``formula`` is LaTeX.
     """
@@ -49,9 +51,8 @@ class Card:
     peers: bool = False
     chain: bool = False
     min_batch: int = 2
-    batch_order_matters: bool = False
+    batch_order_matters: bool | str = False
     capturable: bool = True
-    same_size: bool = False
     phases: tuple[str, ...] = ("main",)
 
 
@@ -126,6 +127,11 @@ class View(Protocol):
         ...
 
     @property
+    def norms(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Weight and bias ``(C,)`` of the BatchNorm before each stage's last activation; empty where ``info.norms`` is False."""
+        ...
+
+    @property
     def outputs(self) -> Outputs:
         """What the loop has computed for this step's ``batch.x``."""
         ...
@@ -164,6 +170,11 @@ class Method(nn.Module):
     def problems(cls, params: Any, student: NetInfo, teacher: NetInfo | None) -> list[tuple[str, str, str]]:
         """Return why this method cannot work on these networks: (given, allowed, what to do) each; empty = it can."""
         return []
+
+    @classmethod
+    def memory_bytes(cls, params: Any, student: NetInfo, teacher: NetInfo | None, train_images: int) -> int:
+        """Return the bytes that the method keeps beside the networks (banks, tables); said before a run starts."""
+        return 0
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the phases in order; the last one is ``main``."""

@@ -26,6 +26,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from kdengine.methods import contract
+from kdengine.methods._adapters import resizing_conv
 from kdengine.methods._math import ce, match_size, mse, soft_kl
 from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo, Shape
@@ -145,12 +146,5 @@ def _regressor(shape_s: Shape, shape_t: Shape, kind: str) -> nn.Module:
     """Return the layer that gives a student's map the teacher's channels and, where a convolution can, its size."""
     if kind == "none":
         return nn.Identity()
-    (channels_s, height_s, _), (channels_t, height_t, _) = shape_s, shape_t
-    layer: nn.Module
-    if height_s == 2 * height_t:
-        layer = nn.Conv2d(channels_s, channels_t, 3, stride=2, padding=1)
-    elif 2 * height_s == height_t:
-        layer = nn.ConvTranspose2d(channels_s, channels_t, 4, stride=2, padding=1)
-    else:
-        layer = nn.Conv2d(channels_s, channels_t, max(1, 1 + height_s - height_t))
-    return layer if kind == "linear" else nn.Sequential(layer, nn.BatchNorm2d(channels_t), nn.ReLU())
+    layer = resizing_conv(shape_s, shape_t)
+    return layer if kind == "linear" else nn.Sequential(layer, nn.BatchNorm2d(shape_t[0]), nn.ReLU())

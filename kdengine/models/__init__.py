@@ -103,6 +103,7 @@ def _info(key: str, classes: int, image_size: int, options: Options) -> NetInfo:
         stages=tuple(_shape(m) for m in outputs.stages),
         stem=_shape(outputs.stem),
         blocks=tuple(_shape(m) for m in outputs.blocks),
+        norms=bool(network.stage_norms()),
     )
 
 

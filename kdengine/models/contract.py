@@ -22,8 +22,8 @@ class Outputs:
     """What one forward pass gave. A tap that was not asked for is None; logits are always there.
 
     logits ``(B, K)``; embedding ``(B, D)``, the input of the last linear layer; stages: the map after each stage, after its
-    last ReLU, ``(B, Ci, Hi, Wi)``; preacts: the same maps before that ReLU; stem ``(B, C, H, W)``; blocks: the map after
-    every residual block, after its ReLU.
+    last activation, ``(B, Ci, Hi, Wi)``; preacts: the same maps before that activation, so a stage without one at its end
+    gives the same map twice; stem ``(B, C, H, W)``; blocks: the map after every block, after its activation.
     """
 
     logits: Tensor
@@ -36,7 +36,10 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class NetInfo:
-    """A built network in numbers. Shapes are ``(C, H, W)`` at the run's image size."""
+    """A built network in numbers. Shapes are ``(C, H, W)`` at the run's image size.
+
+    ``norms``: a BatchNorm stands right before the last activation of every stage, so ``Network.stage_norms`` has one for each.
+    """
 
     model: str
     classes: int
@@ -47,6 +50,7 @@ class NetInfo:
     stages: tuple[Shape, ...]
     stem: Shape
     blocks: tuple[Shape, ...]
+    norms: bool = False
 
 
 class Options(BaseModel):
@@ -62,6 +66,10 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, taps: frozenset[str] = frozenset()) -> Outputs:
         raise NotImplementedError
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """Return the BatchNorm right before the last activation of each stage; empty where a stage has none there."""
+        return []
 
     def foldable(self) -> list[tuple[str, str]]:
         """Return pairs of names (convolution, BatchNorm right behind it) that may be merged in a frozen network."""

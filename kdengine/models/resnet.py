@@ -102,6 +102,10 @@ class ResNet(Network):
             blocks=tuple(blocks) if "blocks" in taps else None,
         )
 
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """Return the last BatchNorm of each stage; the shortcut is added between it and the ReLU, as the OFD authors have it."""
+        return [stage[-1].bn2 for stage in (self.layer1, self.layer2, self.layer3)]
+
     def foldable(self) -> list[tuple[str, str]]:
         """Return every (convolution, BatchNorm right behind it): all BatchNorms of a residual network stand there."""
         pairs = [("conv1", "bn1")]
