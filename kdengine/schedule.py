@@ -43,16 +43,20 @@ def plan(spec: RunSpec, methods: Sequence[Method]) -> list[Stage]:
 def learning_rate(spec: RunSpec, stage: Stage, epoch: int, step: int, steps: int) -> float:
     """Return the rate of one step; ``epoch`` and ``step`` count from 0 within the stage.
 
-    Linear rise over ``warmup_frac`` of the stage, then constant, cosine to 0, or drops by ``gamma`` at the milestones.
+    Linear rise over ``warmup_frac`` of the stage, then constant, cosine to 0, or drops by ``gamma`` at the milestones; a phase
+    with milestones of its own drops there, whatever the recipe does.
     """
     peak, total = spec.lr * stage.phase.lr_scale, stage.epochs * steps
     now, rise = epoch * steps + step, round(spec.warmup_frac * total)
     if now < rise:
         return peak * (now + 1) / (rise + 1)
+    milestones = spec.milestones if spec.schedule == "multistep" else None
+    if stage.phase.milestones is not None:
+        milestones = stage.phase.milestones
+    if milestones is not None:
+        return peak * spec.gamma ** sum(epoch >= round(m * stage.epochs) for m in milestones)
     if spec.schedule == "cosine":
         return peak * 0.5 * (1 + math.cos(math.pi * (now - rise) / max(1, total - rise)))
-    if spec.schedule == "multistep":
-        return peak * spec.gamma ** sum(epoch >= round(m * stage.epochs) for m in spec.milestones)
     return peak
 
 

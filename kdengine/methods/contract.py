@@ -147,7 +147,8 @@ class Phase:
 
     ``trains``: networks (``student``, ``peers``) and parts of the method (``method``, ``method.translator``) whose
     parameters one optimiser updates. ``runs``: the networks that the loop runs forward; the others' outputs are absent.
-    ``terms``: names of the loss terms are whatever ``loss`` returns in that phase.
+    ``lr_scale`` multiplies the run's learning rate; ``milestones``: fractions of the phase at which it drops by the recipe's
+    ``gamma``, instead of the recipe's own schedule.
     """
 
     name: str = "main"
@@ -155,6 +156,7 @@ class Phase:
     trains: tuple[str, ...] = ("student", "peers", "method")
     runs: tuple[str, ...] = ("student", "peers", "teacher")
     lr_scale: float = 1.0
+    milestones: tuple[float, ...] | None = None
 
 
 class Method(nn.Module):

@@ -45,6 +45,14 @@ def test_a_phase_scales_the_rate():
     assert rates(spec, stage(2, 0.1)) == pytest.approx([0.02] * 14)
 
 
+@pytest.mark.parametrize("recipe", ["quick", "paper"])
+def test_a_phase_may_drop_at_places_of_its_own(recipe):
+    spec = RunSpec(recipe=recipe, lr=0.1, warmup_frac=0)
+    early = Stage(Phase("init", 50, lr_scale=0.1, milestones=(0.6, 0.8)), 50, (0,))
+    course = [learning_rate(spec, early, e, 0, 9) for e in (0, 29, 30, 39, 40, 49)]
+    assert course == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+
+
 def test_every_method_has_its_own_phases_and_all_share_main():
     def method(*phases):
         return SimpleNamespace(phases=lambda: phases)
