@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import Any
 
 import torch
@@ -68,9 +69,11 @@ class Scene:
         if not self.faults:
             self.method: Method = self.entry.method(params, self.student.info, teacher_info, infos, info)
             self.phase = next((p for p in self.method.phases() if p.name == phase), None)
+            self._as_built = copy.deepcopy(self.method.state_dict())
 
     def terms(self, order: Tensor | None = None, *, bf16: bool = False) -> dict[str, Tensor]:
-        """Run the networks of the phase on the batch (in ``order``) and return the method's terms."""
+        """Run the networks of the phase on the batch (in ``order``) and return the terms of the method as it was built."""
+        self.method.load_state_dict(self._as_built)
         order = torch.arange(BATCH) if order is None else order
         b = self.batch
         batch = Batch(b.x[order], b.y[order], b.index[order], tuple(v[order] for v in b.views))
