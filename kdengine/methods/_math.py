@@ -80,6 +80,29 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
     return F.mse_loss(a, b)
 
 
+def unit(x: Tensor, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """Return ``x / ||x||_2`` along ``dim``; what is shorter than ``eps`` becomes 0 and gets no gradient.
+
+    ``F.normalize`` divides such a vector by ``eps``, so a single map of zeros would have a gradient of 1 / eps.
+    """
+    length = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    short = length < eps
+    return x.masked_fill(short, 0.0) / length.masked_fill(short, 1.0)
+
+
+def distances(rows: Tensor, *, squared: bool = False) -> Tensor:
+    """Return the Euclidean distances of all pairs of rows ``(B, D)`` as ``(B, B)``: 0 on the diagonal, elsewhere >= 1e-6.
+
+    The bound (1e-12 where ``squared``) keeps the root's gradient finite; two equal rows get none. Rows are centred first:
+    distances stay, and what all rows have in common costs no digits.
+    """
+    x = rows - rows.mean(0)
+    square = x.square().sum(1)
+    found = (square[:, None] + square - 2 * (x @ x.T)).clamp(min=1e-12)
+    found = found if squared else found.sqrt()
+    return found.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
+
+
 def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return both maps ``(B, C, H, W)`` at one resolution: the larger one is averaged down (adaptive average pooling).
 
