@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdengine import checkpoint, devices, networks, results
+from kdengine import checkpoint, devices, generations, networks, results
 from kdengine.assembly import Parts, assemble
 from kdengine.data.augment import Loader
-from kdengine.errors import Problem, RunFailed
+from kdengine.errors import KdError, Problem, RunFailed
 from kdengine.evaluate import collect, cross_entropy, measures_on_test, topk_frac
 from kdengine.events import EpochEnded, Measures, NetworkInfo, Notice, Started
 from kdengine.home import Home
@@ -72,6 +72,7 @@ def train(setting: Setting) -> Iterator[Started | Notice | EpochEnded]:
 def _story(setting: Setting) -> Iterator[Started | Notice | EpochEnded]:
     training = Training(setting)
     yield training.started()
+    yield from training.gather_generations()
     yield from training.restore()
     for stage in training.stages[training.stage :]:
         training.begin(stage)
@@ -145,6 +146,7 @@ class Training:
         if self.parts.teacher is not None and not self.parts.teacher_trains:
             with self.autocast():
                 self.logits_t = collect(self.parts.teacher, data.test, data, EVAL_BATCH, self.device)
+        self.ensemble: generations.Ensemble | None = None
 
     def autocast(self) -> torch.autocast:
         """Return the context in which networks and methods compute."""
@@ -163,6 +165,14 @@ class Training:
             train_images=len(data.train.y), val_images=0 if data.val is None else len(data.val.y), test_images=len(data.test.y),
             classes=data.classes, epochs=self.spec.epochs, phases=[s.phase.name for s in self.stages],
         )  # fmt: skip
+
+    def gather_generations(self) -> Iterator[Notice]:
+        """Measure the earlier generations of a chain, for their ensemble; what is gone of them is said, not fatal."""
+        setting, data = self.setting, self.parts.data
+        try:
+            self.ensemble = generations.ensemble(setting.home, self.spec, setting.teacher_run, data, self.device, self.autocast)
+        except KdError as error:
+            yield Notice(text=f"No ensemble of the generations: {error}")
 
     # -- one epoch --------------------------------------------------------------------------------------------------
 
@@ -273,6 +283,8 @@ class Training:
                     "val_top1_frac": topk_frac(logits_v, data.val.y.cpu(), 1),
                 }
             measures[name] = found.model_copy(update=more)
+            if name == "student" and self.ensemble is not None:
+                measures[generations.NAME] = self.ensemble.measures(logits, data.test.y.cpu(), logits_t)
         return measures
 
     def _logits(self, view: NetworkView, on_val: bool = False) -> Tensor:
@@ -291,10 +303,11 @@ class Training:
     def save(self, event: EpochEnded) -> Iterator[Notice]:
         """Write the best weights and the checkpoint, which holds ``event``; a full disk is said, not fatal."""
         try:
-            for name, measures in event.measures.items():
+            for name, view in self.parts.learners(self.stages[-1]).items():
+                measures = event.measures.get(name, Measures())
                 score = measures.val_top1_frac if measures.val_top1_frac is not None else measures.test_top1_frac
                 if score is not None and score > self.best.get(name, -1.0):
-                    networks.save_weights(self.parts.learners(self.stages[-1])[name].network, self.setting.run.best_weights(name))
+                    networks.save_weights(view.network, self.setting.run.best_weights(name))
                     self.best[name] = score
             checkpoint.save(self._state(event), self.setting.run.last_pt)
         except OSError as error:

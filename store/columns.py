@@ -93,7 +93,7 @@ _RUNS = {
 _EPOCHS = {
     "run_id": _OWN["run_id"],
     "epoch": ("epochs", "1 is the first epoch of the main phase"),
-    "network": ("", "student, or peer1, peer2, ... of methods that train several networks"),
+    "network": ("", "student, or peer1, peer2, ... of methods that train several networks; ensemble: mean of all generations of a chain"),
     "images_seen": ("images", "training images shown since the start of the run, all phases"),
     "elapsed_s": ("s", "training time since the start of the run, all phases, pauses not counted"),
     "train_loss": ("", "mean training loss of the epoch, all terms"),

@@ -5,8 +5,10 @@ r"""Born-again networks: a network teaches a fresh copy of itself, again and aga
 **Formula**: generation 0: CE(z, y). Generation g >= 1: L = lambda_ce * CE(z_g, y) + lambda_kd * T^2 * mean_n
 KL(softmax(z_{g-1} / T) || softmax(z_g / T)).
 
+From generation 2 on the run also measures the ensemble: the mean of the class probabilities of generations 1 to g.
+
 **Source**: T. Furlanello, Z. C. Lipton, M. Tschannen, L. Itti, A. Anandkumar, "Born-Again Neural Networks", ICML 2018,
-arXiv 1805.04770, section 3 (sequence of teaching selves), with the
+arXiv 1805.04770, section 3 (sequence of teaching selves, born-again networks ensemble), with the
 labels (their BAN+L).
 
 **Differs**: the paper's soft term is a cross-entropy, ours a KL: equal gradients. Both terms have weight 1 there; 0.5 and
@@ -37,7 +39,7 @@ CARD = Card(
     story=(
         "Generation 0 learns from the labels alone.",
         "A new network of the same shape starts from new random weights and learns the labels and generation 0's opinions.",
-        "It then teaches the next generation. Nothing gets smaller; the copy often ends a little better than its original.",
+        "It then teaches the next one. Nothing gets smaller, but the copy often ends a little better, and all together better still.",
     ),
     analogy="Writing an essay a second time from a blank page with the first version on the desk: same author, better essay.",
     formula=r"\mathcal{L}_g = \lambda_{ce}\,\mathrm{CE}(z_g, y) + \lambda_{kd}\,T^2\,\frac{1}{B}\sum_n "
