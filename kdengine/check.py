@@ -66,6 +66,16 @@ def complete(values: dict[str, object], home: Home) -> tuple[RunSpec, list[Probl
     return spec, check(spec, home)
 
 
+def memory_bytes(spec: RunSpec, home: Home) -> int:
+    """Return what the spec's methods keep in memory beside the networks, such as banks; of a spec that ``check`` finds sound."""
+    images = spec.train_images or datasets.cards(home)[spec.dataset].train_images
+    student = models.info(spec.student, 10, spec.image_size, spec.student_options)
+    teacher = models.info(spec.teacher, 10, spec.image_size, spec.teacher_options) if spec.teacher else None
+    wanted = [(spec.method, spec.params)] + ([(spec.combine.method, spec.combine.params)] if spec.combine else [])
+    entries = [(methods.get(key), params) for key, params in wanted]
+    return sum(e.method.memory_bytes(e.params(**params), student, teacher, images) for e, params in entries)
+
+
 def uses_teacher(spec: RunSpec) -> bool:
     """Say whether the spec's method, or the one combined with it, reads a teacher; an unknown method may."""
     return any(k not in methods.entries() or methods.get(k).card.teacher_mode != "none" for k in keys_of(spec))

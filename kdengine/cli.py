@@ -51,6 +51,7 @@ app = typer.Typer(
 datasets_app = typer.Typer(cls=Commands, help="What there is to learn from: list, add your own, fetch.")
 app.add_typer(datasets_app, name="datasets")
 
+WORTH_SAYING_BYTES = 1 << 20
 WHAT, HOW, TEACHER, LABELS = "What", "How", "Teacher", "Labels"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 NoFollow = Annotated[bool, typer.Option("--no-follow", help="Queue and return at once.")]
@@ -115,11 +116,14 @@ def run(
         values["teacher_weights"] = str(teacher_weights.expanduser().absolute())
     values = _with_settings(values, settings or [])
     with err.status("checking"):
-        from kdengine.check import complete
+        from kdengine.check import complete, memory_bytes
 
         spec, problems = complete(values, home)
     if problems:
         raise SpecError(*problems)
+    kept = memory_bytes(spec, home)
+    if kept > WORTH_SAYING_BYTES:
+        err.print(f"{spec.method} keeps {kept / 2**20:,.0f} MiB in memory beside the networks.")
     _launched(home, [runner.launch(home, spec)], spec.summary(), not no_follow, as_json)
 
 

@@ -72,13 +72,13 @@ def teacher_line(specs: list[RunSpec], missing: list[RunSpec]) -> str:
 
 def cost(spec: RunSpec) -> plan.Cost:
     """Return the run's multiply-adds per training image and the parameters it keeps."""
-    from kdengine import models
+    from kdengine import check, models
 
     student = models.info(spec.student, 10, spec.image_size, spec.student_options)
     teacher = models.info(spec.teacher, 10, spec.image_size, spec.teacher_options) if spec.teacher else None
     peers = [models.info(peer, 10, spec.image_size, spec.student_options) for peer in spec.peers]
     macs = plan.training_macs(student.macs, teacher.macs if teacher else 0, sum(p.macs for p in peers))
-    return plan.Cost(macs, student.params + sum(p.params for p in peers))
+    return plan.Cost(macs, student.params + sum(p.params for p in peers), check.memory_bytes(spec, pulse.of().home))
 
 
 def with_macs(measured: pd.DataFrame) -> pd.DataFrame:

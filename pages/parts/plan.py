@@ -27,10 +27,12 @@ RUN_KIB = 60.0  # request, log, events of a short run
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One training in numbers: ``macs`` of multiply-adds per training image (all networks, forward and backward), ``params``."""
+    """One training in numbers: ``macs`` of multiply-adds per training image (all networks, forward and backward), ``params``,
+    and the bytes that the method keeps beside the networks."""
 
     macs: float
     params: float
+    kept_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,10 @@ def plan(
     longest = max((cost(s).params for s in [*wanted, *first]), default=0.0)
     weights = longest * WEIGHT_BYTES / 2**20
     basis = "measured on similar runs here" if known == len(wanted) + len(first) else _basis(known, measured)
-    memory = PROCESS_MIB + max((_images_mib(s, images) + 4 * weights for s in wanted), default=0.0)
-    disk = sum(cost(s).params * WEIGHT_BYTES * 3 / 2**20 + RUN_KIB / 1024 for s in [*wanted, *first])
+    kept = max((cost(s).kept_bytes / 2**20 for s in wanted), default=0.0)
+    memory = PROCESS_MIB + kept + max((_images_mib(s, images) + 4 * weights for s in wanted), default=0.0)
+    stored = [cost(s).params * WEIGHT_BYTES * 3 + cost(s).kept_bytes for s in [*wanted, *first]]  # weights and a checkpoint
+    disk = sum(stored) / 2**20 + len(stored) * RUN_KIB / 1024
     return Plan(len(wanted), len(first), seconds / max(1, min(slots, len(wanted) + len(first))), basis, memory, disk)
 
 

@@ -84,3 +84,12 @@ def test_a_pinned_teacher_must_be_finished_and_fit(home):
     problems = check.check(check.resolve(RunSpec(method="kd", teacher="resnet20", teacher_run=run.run_id)), home)
     text = "\n".join(map(str, problems))
     assert "finished" in text and "resnet14" in text and "cifar10" in text
+
+
+def test_what_a_method_keeps_in_memory_is_known_before_the_start(home):
+    spec = check.resolve(RunSpec(method="crd", teacher="resnet20", dataset="cifar10", params={"feat_dim": 64}))
+    assert check.memory_bytes(spec, home) == 2 * 50_000 * 64 * 4
+    assert check.memory_bytes(spec.but(train_images=1000), home) == 2 * 1000 * 64 * 4
+    both = RunSpec(method="kd", teacher="resnet20", combine={"method": "crd"})
+    assert check.memory_bytes(check.resolve(both), home) == 2 * 1197 * 128 * 4
+    assert check.memory_bytes(RunSpec(), home) == 0

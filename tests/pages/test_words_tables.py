@@ -96,12 +96,11 @@ def test_best_is_bold_and_noise_is_italic() -> None:
     assert "#T_t_row1_col3 {\n  font-style: italic" in css
 
 
-def forecast(measured: pd.DataFrame, **more: object) -> plan.Plan:
+def forecast(measured: pd.DataFrame, kept_bytes: float = 0, **more: object) -> plan.Plan:
     specs = [RunSpec(method="kd", teacher="resnet20", seed=s, train_images=200) for s in range(2)]
     teacher = RunSpec(student="resnet20", epochs=8)
-    return plan.plan(
-        specs, [teacher], cost=lambda _: plan.Cost(1e8, 1e5), images={"digits": (1197, 600)}, measured=measured, **more
-    )
+    cost = plan.Cost(1e8, 1e5, kept_bytes)
+    return plan.plan(specs, [teacher], cost=lambda _: cost, images={"digits": (1197, 600)}, measured=measured, **more)
 
 
 def test_a_forecast_prefers_what_was_measured() -> None:
@@ -109,6 +108,8 @@ def test_a_forecast_prefers_what_was_measured() -> None:
     nothing = pd.DataFrame(columns=columns)
     rough = forecast(nothing)
     assert (rough.runs, rough.teachers) == (2, 1) and "rough" in rough.basis and rough.memory_mib > plan.PROCESS_MIB
+    banked = forecast(nothing, kept_bytes=50 * 2**20)
+    assert banked.memory_mib == pytest.approx(rough.memory_mib + 50) and banked.disk_mib == pytest.approx(rough.disk_mib + 150)
     rows = [("kd", "resnet8", "resnet20", "digits", 16, 1000.0, 1e8), ("base", "resnet20", None, "digits", 16, 500.0, 2e8)]
     known = forecast(pd.DataFrame(rows, columns=columns))
     expected = 3 * plan.START_S + 2 * 15 * (200 + 200) / 1000 + 8 * (1197 + 200) / 500
