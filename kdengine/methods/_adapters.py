@@ -11,9 +11,13 @@ from kdengine.models.contract import Shape
 
 
 def connector(channels_s: int, channels_t: int, *, relu: bool = False) -> nn.Module:
-    """Return a 1x1 convolution without bias, BatchNorm and, if ``relu``, a ReLU: channels change, sizes stay."""
-    layers: list[nn.Module] = [nn.Conv2d(channels_s, channels_t, 1, bias=False), nn.BatchNorm2d(channels_t)]
-    return nn.Sequential(*layers, *([nn.ReLU()] if relu else []))
+    """Return a 1x1 convolution without bias, BatchNorm and, if ``relu``, a ReLU: channels change, sizes stay.
+
+    Initial weights are normal with variance 2 / channels_t, as in the authors' code of ab and ofd.
+    """
+    convolution = nn.Conv2d(channels_s, channels_t, 1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels_t), *([nn.ReLU()] if relu else []))
 
 
 def connector_where_needed(shape_s: Shape, shape_t: Shape) -> nn.Module:

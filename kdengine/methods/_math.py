@@ -122,9 +122,23 @@ def paired(student: Sequence[S], teacher: Sequence[V]) -> list[tuple[S, V]]:
     return list(zip(student[len(student) - count :], teacher[len(teacher) - count :], strict=True))
 
 
+def used(pairs: list[V], how: Stages) -> list[V]:
+    """Return the pairs of stages that ``over_stages`` looks at, so that nothing is computed for the others."""
+    return pairs[-1:] if how == "last" else pairs
+
+
 def over_stages(values: Sequence[Tensor], how: Stages) -> Tensor:
     """Return one term of the terms of all stages, first to last: their sum, their mean, or the last one alone."""
     if how == "last":
         return values[-1]
     total = torch.stack(list(values)).sum()
     return total / len(values) if how == "mean" else total
+
+
+def halving_sums(means: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
+    """Return ``sum_l C_l H_l W_l * mean_l / 2^(L - l)``: sums over a map instead of means, the last of L stages counts whole.
+
+    means: per stage the mean over all elements; maps: the maps ``(B, C, H, W)`` that they are of. So ab and ofd weigh stages.
+    """
+    sums = [mean * m[0].numel() for mean, m in zip(means, maps, strict=True)]
+    return torch.stack([value / 2**back for back, value in enumerate(reversed(sums))]).sum()
