@@ -39,7 +39,7 @@ CARD = Card(
     story=(
         "Generation 0 learns from the labels alone.",
         "A new network of the same shape starts from new random weights and learns the labels and generation 0's opinions.",
-        "It then teaches the next one. Nothing gets smaller, but a copy often ends a little better, and all of them together more so.",
+        "It then teaches the next one. Nothing gets smaller, but a copy often ends a little better, and all together more so.",
     ),
     analogy="Writing an essay a second time from a blank page with the first version on the desk: same author, better essay.",
     formula=r"\mathcal{L}_g = \lambda_{ce}\,\mathrm{CE}(z_g, y) + \lambda_{kd}\,T^2\,\frac{1}{B}\sum_n "

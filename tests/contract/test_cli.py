@@ -57,7 +57,7 @@ def light_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
     entry = types.SimpleNamespace(params=_Knobs)
     rooms = {
-        "check": {"check": check, "complete": complete, "resolve": lambda spec: spec},
+        "check": {"check": check, "complete": complete, "resolve": lambda spec: spec, "memory_bytes": lambda *_: 51 << 20},
         "methods": {"entries": lambda: {"kd": entry}},
     }
     for name, members in rooms.items():
@@ -92,6 +92,7 @@ def test_run_follows_and_exits_0_only_when_finished(home: Home) -> None:
     assert student.spec.params == {"T": 4} and student.spec.momentum == 0.5 and student.spec.tags == ("a", "b")
     assert teacher.run_id == student.teacher_run
     assert "teacher resnet20 seed 0: epoch 2/2  top-1 90.0" in good.stderr and "finished" in good.stdout
+    assert "kd keeps 51 MiB in memory beside the networks" in good.stderr
     bad = kd("run", "--note", '{"fail": "the loss is not finite"}')
     assert bad.exit_code == 1 and "the loss is not finite" in bad.stdout and "hello from" in bad.stdout
 
