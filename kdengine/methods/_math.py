@@ -103,6 +103,17 @@ def distances(rows: Tensor, *, squared: bool = False) -> Tensor:
     return found.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
 
 
+def label_gradient(logits: Tensor, labels: Tensor, by: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Return ``d sum_n z[n, y_n] / d by``, of the shape of ``by``: how each label's logit depends on images or on a map.
+
+    logits ``(B, K)``, computed from ``by``; labels ``(B,)`` int64. ``create_graph``: the result can be derived once more.
+    """
+    chosen = logits.gather(1, labels[:, None]).sum()
+    with torch.autocast(logits.device.type, enabled=False):  # a backward pass runs in the types of its forward pass
+        (gradient,) = torch.autograd.grad(chosen, by, create_graph=create_graph, retain_graph=True)
+    return gradient
+
+
 def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return both maps ``(B, C, H, W)`` at one resolution: the larger one is averaged down (adaptive average pooling).
 

@@ -53,6 +53,7 @@ def inputs() -> dict[str, Tensor]:
         "five": torch.full((4,), 5.0, dtype=torch.float64),
         "margin": _negative_means(torch.cos(0.4 * n + 0.7 * c + 0.5 * h + 0.2 * w)),
         "rho": torch.full((8, 4), 0.25, dtype=torch.float64),
+        "alpha": torch.softmax(torch.sin(0.5 * n + 0.9 * c + 1.3 * h)[..., 0], dim=2),
         "crd_s": _contrastive_scores("s"),
         "crd_t": _contrastive_scores("t"),
     }
