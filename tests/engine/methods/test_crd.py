@@ -144,3 +144,12 @@ def test_the_size_of_the_banks_is_said() -> None:
     held = sum(b.numel() * b.element_size() for n, b in method.named_buffers() if n.startswith("bank"))
     assert entry.method.memory_bytes(method.params, info, info, IMAGES) == held
     assert entry.method.memory_bytes(entry.params(), info, info, 50_000) == 51_200_000
+
+
+def test_the_first_loss_of_the_usual_setting() -> None:
+    """M = 50,000, n = 16,384, batch 64; hardly told apart (tau 10) the scores are equal, and the loss is what theory says."""
+    method = made(torch.arange(50_000) % CLASSES, 64, nce_n=16_384, nce_t=10.0, beta=1.0)
+    index = torch.arange(64) * 7
+    batch = Batch(torch.zeros(64, 3, 8, 8), index % CLASSES, index)
+    first = method.loss(GivenView(torch.randn(64, 64)), GivenView(torch.randn(64, 64)), batch, progress())["crd"].item()
+    assert first == pytest.approx(21.41, abs=0.01)
