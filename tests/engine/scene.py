@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from kdengine import methods, models, networks
 from kdengine.methods.contract import Batch, DataInfo, Entry, Method, Progress
-from kdengine.models.contract import Network, Outputs
+from kdengine.models.contract import NetInfo, Network, Outputs
 
 CLASSES, BATCH = 10, 8
 
@@ -103,6 +104,43 @@ class Scene:
             elif name == "student":
                 found[name] = self.student
         return found
+
+
+class Maps:
+    """A method on given float64 maps of both networks instead of networks: what its term makes of its losses.
+
+    ``maps_s``, ``maps_t``: per stage ``(B, C, H, W)``, as maps and as pre-activations; ``stems``: the two stems;
+    ``norms``: weight and bias of the teacher's BatchNorm per stage. Logits are zeros, so the label term is log 10.
+    """
+
+    def __init__(
+        self, key: str, knobs: dict[str, Any], maps_s: list[Tensor], maps_t: list[Tensor], *,
+        stems: tuple[Tensor, Tensor] | None = None, norms: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> None:  # fmt: skip
+        torch.manual_seed(11)
+        entry = methods.get(key)
+        self.student, self.teacher = (
+            _showing(maps, stems[side] if stems else maps[0], norms or [], "student" if side == 0 else "teacher")
+            for side, maps in enumerate((maps_s, maps_t))
+        )
+        data = DataInfo("fake", 64, CLASSES, 16, torch.arange(64) % CLASSES, (-2.0,) * 3, (2.0,) * 3)
+        method = entry.method(entry.params(**knobs), self.student.info, self.teacher.info, {}, data)
+        self.method: Method = method.double()
+        images = len(maps_s[0])
+        self.batch = Batch(torch.zeros(images, 3, 16, 16), torch.arange(images) % CLASSES, torch.arange(images))
+
+    def terms(self, phase: str = "main", epoch: int = 0, epochs: int = 4) -> dict[str, Tensor]:
+        """Return the method's terms in the first step of ``epoch``."""
+        progress = Progress(phase, epoch, epochs, 0, 5, torch.Generator().manual_seed(3))
+        return self.method.loss(self.student, self.teacher, self.batch, progress)
+
+
+def _showing(maps: list[Tensor], stem: Tensor, norms: list[tuple[Tensor, Tensor]], name: str) -> Any:
+    shapes = tuple(tuple(m.shape[1:]) for m in maps)
+    info = NetInfo(name, CLASSES, 16, 1, 1, shapes[-1][0], shapes, tuple(stem.shape[1:]), shapes, bool(norms))
+    logits = torch.zeros(len(stem), CLASSES, dtype=stem.dtype)
+    outputs = Outputs(logits, maps[-1].mean((2, 3)), tuple(maps), tuple(maps), stem, tuple(maps))
+    return SimpleNamespace(info=info, outputs=outputs, norms=tuple(norms), peers={})
 
 
 def gradients(module: nn.Module) -> float:
