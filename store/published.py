@@ -1,5 +1,9 @@
 """Results from the literature: ``published.csv`` into the table ``published``.
 
+One row per number of one source, in the order of the sources' names; what two sources say of the same pair stays two rows.
+A network that is not one of ours never carries the key of one of ours (``torchvision:resnet18``, ``resnet20:pad``). Only what
+was read in the source itself stands there.
+
 Reads: ``published.csv`` beside this file. Writes: the table, when the file has changed. Never: results of our own.
 """
 
@@ -18,11 +22,13 @@ WHOLE_NUMBERS = ("seeds", "epochs", "batch_size")
 
 
 def read(file: Path = FILE) -> list[dict[str, Any]]:
-    """Return the rows as the table ``published`` has them: accuracy as a fraction, empty fields as None."""
+    """Return the rows as the table ``published`` has them: percent as fractions, empty fields as None."""
     with file.open(newline="", encoding="utf-8") as text:
         rows: list[dict[str, Any]] = [{key: value or None for key, value in row.items()} for row in csv.DictReader(text)]
     for row in rows:
-        row["top1_frac"] = round(float(row.pop("top1_pct")) / 100, 6)
+        for name in ("top1", "top1_std"):
+            percent = row.pop(f"{name}_pct")
+            row[f"{name}_frac"] = None if percent is None else round(float(percent) / 100, 6)
         row.update({name: int(row[name]) for name in WHOLE_NUMBERS if row[name] is not None})
     return rows
 

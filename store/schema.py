@@ -42,8 +42,9 @@ CREATE TABLE epochs (
 CREATE TABLE terms (run_id VARCHAR, phase VARCHAR, epoch INTEGER, network VARCHAR, term VARCHAR, value DOUBLE);
 CREATE TABLE artifacts (run_id VARCHAR, name VARCHAR, bytes BIGINT);
 CREATE TABLE published (
-    method VARCHAR, dataset VARCHAR, student VARCHAR, teacher VARCHAR, peers VARCHAR, top1_frac DOUBLE, which VARCHAR,
-    seeds INTEGER, epochs INTEGER, batch_size INTEGER, recipe VARCHAR, source VARCHAR, url VARCHAR, note VARCHAR
+    method VARCHAR, dataset VARCHAR, student VARCHAR, teacher VARCHAR, peers VARCHAR, top1_frac DOUBLE,
+    top1_std_frac DOUBLE, which VARCHAR, seeds INTEGER, epochs INTEGER, batch_size INTEGER, recipe VARCHAR, source VARCHAR,
+    page VARCHAR, url VARCHAR, note VARCHAR
 );
 CREATE VIEW best AS
 SELECT e.run_id, e.network, any_value(r.method) AS method, any_value(r.dataset) AS dataset, any_value(r.student) AS student,
