@@ -54,7 +54,7 @@ def demo_suite(seeds: Sequence[int] = DEMO_SEEDS) -> list[RunSpec]:
     per_method: dict[str, dict[str, Any]] = {
         "base": WITHOUT_TEACHER,  # also the teacher of ban, so it comes first
         "kd": {"params": {"T": 4.0, "lambda_ce": 0.1, "lambda_kd": 0.9}},
-        "fitnet": {"params": {"beta": 100.0}},
+        "fitnet": {"params": {"form": "joint", "regressor": "bn_relu", "beta": 100.0}},
         "ft": {"params": {"paraphraser_epochs": 3, "beta": 500.0}},
         "dml": WITHOUT_TEACHER | {"peers": ("resnet8",)},
         "ban": WITHOUT_TEACHER | {"generation": 1, "params": {"T": 1.0, "lambda_ce": 0.5, "lambda_kd": 0.5}},

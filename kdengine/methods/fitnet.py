@@ -2,21 +2,24 @@ r"""FitNet hints: the student's map in the middle, translated by a small convolu
 
 **Matched**: the map after one stage (``stage``, counted from 1; 2 of 3 by default), after its last ReLU.
 
-**Formula**: hint = mean over all elements of (r(F_s) - F_t)^2. form="joint": L = CE(z_s, y) + beta * hint. form="two_stage":
-first beta * hint alone for ``hint_epochs`` epochs, then L = CE(z_s, y) + lambda_kd * mean_n KL(softmax(z_t / T) ||
-softmax(z_s / T)).
+**Formula**: hint = mean over all elements of (r(F_s) - F_t)^2. form="two_stage": first beta * hint alone for ``hint_epochs``
+epochs, then L = CE(z_s, y) + lambda * mean_n KL(softmax(z_t / T) || softmax(z_s / T)), lambda falling linearly from
+lambda_kd_start to lambda_kd_end over the main phase. form="joint": L = CE(z_s, y) + beta * hint.
 
 **Source**: A. Romero, N. Ballas, S. E. Kahou, A. Chassang, C. Gatta, Y. Bengio, "FitNets: Hints for Thin Deep Nets",
-ICLR 2015, arXiv 1412.6550, section 2.2 (hint loss, equation 3, with a convolutional regressor) and 2.3 (two stages).
+ICLR 2015, arXiv 1412.6550, section 2.2 (hint loss, equation 3, with a convolutional regressor) and 2.3 (two stages); lambda
+from 4 to 1 and T = 3 without T^2 as in the authors' code.
 
-**Differs**: the paper trains in two stages and has half the squared distance; the joint form with weight 100 is
-RepDistiller's and mdistiller's, whose tables are the ones people compare with, so it is the default. The paper lowers the
-weight of its second stage linearly from 4 to 1; here it is constant, the mean of both. Regressor: 1x1 where the sizes
-agree, 3x3 with stride 2 or 4x4 transposed where they differ by 2, otherwise as large as the surplus, as in the paper
-("valid"); a student map too small for that meets the teacher's map averaged down. BatchNorm and ReLU behind it are
-RepDistiller's and mdistiller's, and weight 100 belongs to them; the paper has neither (regressor="linear": with weight 100
-it diverges on a few hundred images, with 1 to 10 it does not). Knowledge-Distillation-Zoo has no regressor, the last map
-and weight 0.1 (regressor="none", stage=3, beta=0.1).
+**Differs**: the joint form is RepDistiller's and mdistiller's (-b 100), whose tables are the ones people compare with; it needs
+form="joint". The paper has half the squared distance, summed over the map: beta scales it here. The authors lower lambda from
+epoch 5 to epoch 400; here over the whole main phase. Regressor: 1x1 where the sizes agree, 3x3 with stride 2 or 4x4 transposed
+where they differ by 2, otherwise as large as the surplus, as in the paper ("valid"); a student map too small for that meets
+the teacher's map averaged down. The paper gives r the non-linearity of the teacher's layer, here a ReLU, because maps after a
+ReLU are matched; the BatchNorm before it is RepDistiller's and mdistiller's, and weight 100 rests on it: regressor="linear",
+with neither, diverges at 100 on a few hundred images, at 1 to 10 it does not. Knowledge-Distillation-Zoo has no regressor, the
+last map and weight 0.1 (form="joint", regressor="none", stage=0, beta=0.1). Pre-activation networks (WRN): a stage's map is
+taken here after the next BatchNorm and ReLU; RepDistiller takes the raw sums, which bn_relu cannot meet where they are
+negative.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ CARD = Card(
         "The squared difference is the hint: it tells the student's lower half what to see, not only what to say at the end.",
     ),
     analogy="A cook's apprentice is not only given the finished dish to taste, but also the sauce half-way through.",
-    formula=r"\mathcal{L} = \mathrm{CE}(z_s, y) + \beta\,\frac{1}{|F_t|}\left\| r(F_s) - F_t \right\|_2^2",
+    formula=r"\mathcal{L}_{\mathrm{hint}} = \frac{\beta}{|F_t|}\left\| r(F_s) - F_t \right\|_2^2,\qquad "
+    r"\mathcal{L}_{\mathrm{main}} = \mathrm{CE}(z_s, y) + \lambda\,\frac{1}{B}\sum_n "
+    r"\mathrm{KL}\!\left(\mathrm{softmax}(z_t/T)\,\|\,\mathrm{softmax}(z_s/T)\right)",
     fidelity="golden",
     needs=frozenset({"logits", "stages"}),
     phases=("hint", "main"),
@@ -59,25 +64,30 @@ class Params(contract.Params):
         100.0, low=0, high=1e6, help="weight of the hint", source="RepDistiller -b 100, mdistiller FEAT_WEIGHT 100"
     )
     stage: int = knob(
-        2, low=1, high=8, help="the stage, counted from 1, whose map is matched", source="RepDistiller hint_layer 2"
+        2,
+        low=0,
+        high=8,
+        help="the stage, counted from 1, whose map is matched; 0: the last one of either network",
+        source="RepDistiller hint_layer 2",
     )
     regressor: Literal["linear", "bn_relu", "none"] = knob(
         "bn_relu",
         help="bn_relu: a convolution with BatchNorm and ReLU; linear: the convolution alone; none: maps must have equal shapes",
-        source="RepDistiller, mdistiller; beta 100 belongs to it (linear with beta 100 diverges on small data)",
+        source="RepDistiller, mdistiller; the paper has a ReLU too, and beta 100 needs the BatchNorm",
     )
-    form: Literal["joint", "two_stage"] = knob(
-        "joint",
-        help="joint: hint and labels together; two_stage: the hint first, then soft targets",
-        source="RepDistiller, mdistiller",
+    form: Literal["two_stage", "joint"] = knob(
+        "two_stage",
+        help="two_stage: the hint first, then labels and soft targets; joint: hint and labels together, as RepDistiller has it",
+        source="the paper",
     )
     hint_epochs: int = knob(
         10, low=1, high=1000, help="two_stage: epochs of the hint alone", source="ours; the paper stops by validation"
     )
-    T: float = knob(3.0, low=0.5, high=100, help="two_stage: temperature of the second stage", source="the paper: 3")
-    lambda_kd: float = knob(
-        2.5, low=0, high=1000, help="two_stage: weight of the soft targets", source="mean of the paper's decay from 4 to 1"
+    T: float = knob(3.0, low=0.5, high=100, help="two_stage: temperature of the soft targets", source="the authors' code: 3")
+    lambda_kd_start: float = knob(
+        4.0, low=0, high=1000, help="two_stage: weight of the soft targets at the start", source="the authors' code: 4"
     )
+    lambda_kd_end: float = knob(1.0, low=0, high=1000, help="two_stage: their weight at the end", source="the authors' code: 1")
 
 
 def fitnet(map_s: Tensor, map_t: Tensor) -> Tensor:
@@ -92,12 +102,12 @@ LOSSES = (fitnet,)
 
 
 class FitNet(contract.Method):
-    """Labels and the hint, together or one after the other."""
+    """The hint, then labels and soft targets; or labels and the hint together."""
 
     def __init__(self, params: Any, student: NetInfo, teacher: NetInfo | None, peers: dict[str, NetInfo], data: DataInfo) -> None:
         super().__init__(params, student, teacher, peers, data)
         assert teacher is not None
-        self.stage = params.stage - 1
+        self.stage = params.stage - 1  # -1, the last one, for 0
         self.regressor = _regressor(student.stages[self.stage], teacher.stages[self.stage], params.regressor)
 
     @classmethod
@@ -107,15 +117,15 @@ class FitNet(contract.Method):
             return []
         last = min(len(student.stages), len(teacher.stages))
         if params.stage > last:
-            return [(f"stage {params.stage}", f"1 to {last}, the stages that both networks have", "choose an earlier stage")]
+            return [(f"stage {params.stage}", f"0 to {last}, the stages that both networks have", "choose an earlier stage")]
         shapes = student.stages[params.stage - 1], teacher.stages[params.stage - 1]
         if params.regressor == "none" and shapes[0] != shapes[1]:
             given = f"regressor none with maps {shapes[0]} and {shapes[1]} (channels, height, width)"
-            return [(given, "equal shapes, or a regressor", "set regressor=linear, or choose networks of one family")]
+            return [(given, "equal shapes, or a regressor", "set regressor=bn_relu, or choose networks of one family")]
         return []
 
     def phases(self) -> tuple[Phase, ...]:
-        """One phase, or the hint alone and then soft targets."""
+        """The hint alone and then soft targets, or one phase."""
         sides = ("student", "teacher")
         if self.params.form == "joint":
             return (Phase(trains=("student", "method"), runs=sides),)
@@ -125,7 +135,7 @@ class FitNet(contract.Method):
         )
 
     def loss(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Return the label term and the hint; in the two-stage form the hint, later labels and soft targets."""
+        """Return the hint, later labels and soft targets; in the joint form labels and the hint."""
         p = self.params
         if progress.phase == "hint":
             return {"hint": self._hint(student, teacher)}
@@ -133,8 +143,9 @@ class FitNet(contract.Method):
         terms = {"ce": ce(logits, batch.y)}
         if p.form == "joint":
             return terms | {"hint": self._hint(student, teacher)}
-        # the paper's soft targets carry no T^2
-        return terms | {"kd": p.lambda_kd / p.T**2 * soft_kl(logits, teacher.outputs.logits, p.T)}
+        weight = p.lambda_kd_start + (p.lambda_kd_end - p.lambda_kd_start) * progress.fraction
+        # the authors' soft targets carry no T^2
+        return terms | {"kd": weight / p.T**2 * soft_kl(logits, teacher.outputs.logits, p.T)}
 
     def _hint(self, student: View, teacher: View) -> Tensor:
         map_s, map_t = student.outputs.stages, teacher.outputs.stages

@@ -9,12 +9,13 @@ mean |f_t / ||f_t||_2 - f_s / ||f_s||_2|, f flattened and normalised per image, 
 **Source**: J. Kim, S. Park, N. Kwak, "Paraphrasing Complex Network: Network Compression via Factor Transfer", NeurIPS 2018,
 arXiv 1802.04977, section 3 (reconstruction loss of the paraphraser, factor transfer loss of the translator, p = 1).
 
-**Differs**: no BatchNorm in either module, as in the authors' code; Knowledge-Distillation-Zoo has it on CIFAR-10 and
-RepDistiller in the translator. The paraphraser's 30 epochs at a tenth of the learning rate are Knowledge-Distillation-Zoo's
-and RepDistiller's; the authors' script makes 6 passes at the full rate. form="attention" is RepDistiller's loss, which
-squares the factors, averages them over the channels and compares those H x W maps: another loss under the same name, so its
-published weight 200 belongs to that form. Weight 200 of Knowledge-Distillation-Zoo belongs to form="factor". Factors of
-unequal size: the larger is averaged down.
+**Differs**: no BatchNorm in either module, as in the authors' code; Knowledge-Distillation-Zoo has it in both on CIFAR-10
+(batchnorm=true), not on CIFAR-100, and RepDistiller in the translator alone. The paraphraser's 30 epochs at a tenth of the
+learning rate are Knowledge-Distillation-Zoo's and RepDistiller's; the authors' script makes 6 passes at the full rate.
+form="attention" is RepDistiller's loss, which squares the factors, averages them over the channels and compares those H x W
+maps: another loss under the same name, so its published weight 200 belongs to that form. Weight 200 of
+Knowledge-Distillation-Zoo belongs to form="factor". Pre-activation networks (WRN): the last map is taken here after the last
+BatchNorm and ReLU; RepDistiller takes the raw sum. Factors of unequal size: the larger is averaged down.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdengine.methods import contract
-from kdengine.methods._math import ce, exact, match_size, mse
+from kdengine.methods._math import ce, exact, match_size, mse, unit
 from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
@@ -75,6 +75,11 @@ class Params(contract.Params):
     form: Literal["factor", "attention"] = knob(
         "factor", help="factor: whole normalised factors; attention: RepDistiller's maps of mean squares", source="the paper"
     )
+    batchnorm: bool = knob(
+        False,
+        help="BatchNorm behind every convolution of both modules, as the zoo has it on CIFAR-10",
+        source="the authors' code",
+    )
 
 
 @exact
@@ -83,7 +88,7 @@ def ft(factor_s: Tensor, factor_t: Tensor) -> Tensor:
 
     factor_s, factor_t: both ``(B, C, H, W)``. Scalar, at most 2 / sqrt(C H W).
     """
-    return (F.normalize(factor_s.flatten(1)) - F.normalize(factor_t.flatten(1))).abs().mean()
+    return (unit(factor_s.flatten(1)) - unit(factor_t.flatten(1))).abs().mean()
 
 
 @exact
@@ -101,13 +106,13 @@ LOSSES = (ft, ft_attention)
 class Paraphraser(nn.Module):
     """Auto-encoder of three 3x3 convolutions and three transposed ones, LeakyReLU(0.1) after each; sizes stay."""
 
-    def __init__(self, channels: int, factors: int) -> None:
+    def __init__(self, channels: int, factors: int, norm: bool) -> None:
         super().__init__()
-        self.encoder = _encoder(channels, factors)
+        self.encoder = _encoder(channels, factors, norm)
         self.decoder = nn.Sequential(
-            *_layer(nn.ConvTranspose2d, factors, factors),
-            *_layer(nn.ConvTranspose2d, factors, channels),
-            *_layer(nn.ConvTranspose2d, channels, channels),
+            *_layer(nn.ConvTranspose2d, factors, factors, norm),
+            *_layer(nn.ConvTranspose2d, factors, channels, norm),
+            *_layer(nn.ConvTranspose2d, channels, channels, norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,8 +129,8 @@ class FactorTransfer(contract.Method):
         assert teacher is not None
         channels_s, channels_t = student.stages[-1][0], teacher.stages[-1][0]
         factors = max(1, int(params.k * channels_t))
-        self.paraphraser = Paraphraser(channels_t, factors)
-        self.translator = _encoder(channels_s, factors)
+        self.paraphraser = Paraphraser(channels_t, factors, params.batchnorm)
+        self.translator = _encoder(channels_s, factors, params.batchnorm)
 
     def phases(self) -> tuple[Phase, ...]:
         """The paraphraser learns from the teacher alone; then student and translator learn from both."""
@@ -149,13 +154,14 @@ class FactorTransfer(contract.Method):
         return {"ce": ce(student.outputs.logits, batch.y), "ft": self.params.beta * distance}
 
 
-def _encoder(channels: int, factors: int) -> nn.Sequential:
+def _encoder(channels: int, factors: int, norm: bool) -> nn.Sequential:
     return nn.Sequential(
-        *_layer(nn.Conv2d, channels, channels),
-        *_layer(nn.Conv2d, channels, factors),
-        *_layer(nn.Conv2d, factors, factors),
+        *_layer(nn.Conv2d, channels, channels, norm),
+        *_layer(nn.Conv2d, channels, factors, norm),
+        *_layer(nn.Conv2d, factors, factors, norm),
     )
 
 
-def _layer(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels_in: int, channels_out: int) -> tuple[nn.Module, nn.Module]:
-    return kind(channels_in, channels_out, 3, stride=1, padding=1), nn.LeakyReLU(0.1)
+def _layer(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels_in: int, channels_out: int, norm: bool) -> list[nn.Module]:
+    norms = [nn.BatchNorm2d(channels_out)] if norm else []
+    return [kind(channels_in, channels_out, 3, stride=1, padding=1, bias=not norm), *norms, nn.LeakyReLU(0.1)]

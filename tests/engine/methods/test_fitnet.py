@@ -1,4 +1,4 @@
-"""FitNet's regressor, and why it refuses. Reads / writes: nothing."""
+"""FitNet's regressor, its two forms, and why it refuses. Reads / writes: nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from kdengine import methods
 from kdengine.methods.contract import DataInfo
 from kdengine.models.contract import NetInfo
-from tests.engine.scene import CLASSES
+from tests.engine.scene import CLASSES, Maps, Scene, gradients
+from tests.engine.test_losses import inputs
 
 
 def _info(channels: int, size: int, model: str = "fake") -> NetInfo:
@@ -33,3 +34,37 @@ def test_fitnet_says_why_it_cannot() -> None:
     unequal = entry.params(regressor="none")
     assert "regressor none" in entry.method.problems(unequal, _info(4, 16), _info(6, 16))[0][0]
     assert not entry.method.problems(unequal, _info(4, 16), _info(4, 16))
+    assert not entry.method.problems(entry.params(stage=0), _info(4, 16), _info(6, 16))
+
+
+def test_the_default_is_the_papers_two_stages() -> None:
+    hint, main = Scene("fitnet", {"hint_epochs": 7}).method.phases()
+    assert (hint.name, hint.epochs, main.trains) == ("hint", 7, ("student",))
+    scene = Scene("fitnet", {}, "hint")
+    terms = scene.terms()
+    terms["hint"].backward()
+    assert set(terms) == {"hint"} and gradients(scene.method.regressor) > 0
+    assert gradients(scene.student.layer2) > 0 == gradients(scene.student.layer3), "nothing above the guided stage learns"
+
+
+def test_soft_targets_lose_weight_from_4_to_1() -> None:
+    x = inputs()
+    maps = Maps("fitnet", {}, [x["fs"], x["fs2"]], [x["ft"], x["ft2"]])
+    maps.student.outputs.logits, maps.teacher.outputs.logits = x["ls"], x["lt"]
+    values = [maps.terms(epoch=epoch, epochs=300)["kd"].item() for epoch in (0, 100, 200)]
+    unweighted = 0.23924397  # soft targets at T 3 without T^2: the fact that bss rests on as well
+    assert values == pytest.approx([4 * unweighted, 3 * unweighted, 2 * unweighted], rel=1e-7)
+    assert set(maps.terms()) == {"ce", "kd"}
+
+
+def test_the_joint_form_is_that_of_the_tables() -> None:
+    x, knobs = inputs(), {"form": "joint", "stage": 1, "regressor": "none"}
+    terms = Maps("fitnet", knobs, [x["fs"], x["fs2"]], [x["ft"], x["ft2"]]).terms()
+    assert set(terms) == {"ce", "hint"} and terms["hint"].item() == pytest.approx(100 * 0.45476846, rel=1e-7)
+    assert [p.name for p in Scene("fitnet", {"form": "joint"}).method.phases()] == ["main"]
+
+
+def test_stage_0_is_the_last_one_of_either_network() -> None:
+    x, knobs = inputs(), {"form": "joint", "stage": 0, "regressor": "none", "beta": 0.1}  # Knowledge-Distillation-Zoo's
+    terms = Maps("fitnet", knobs, [x["fs2"], x["fs"]], [x["ft"]]).terms()
+    assert terms["hint"].item() == pytest.approx(0.1 * 0.45476846, rel=1e-7)
