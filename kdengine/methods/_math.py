@@ -106,7 +106,7 @@ def distances(rows: Tensor, *, squared: bool = False) -> Tensor:
 def label_gradient(logits: Tensor, labels: Tensor, by: Tensor, *, create_graph: bool = False) -> Tensor:
     """Return ``d sum_n z[n, y_n] / d by``, of the shape of ``by``: how each label's logit depends on images or on a map.
 
-    logits ``(B, K)``, computed from ``by``; labels ``(B,)`` int64. ``create_graph``: the result can be derived once more.
+    logits ``(B, K)``, computed from ``by``; labels ``(B,)`` int64. ``create_graph``: the result has gradients of its own.
     """
     chosen = logits.gather(1, labels[:, None]).sum()
     with torch.autocast(logits.device.type, enabled=False):  # a backward pass runs in the types of its forward pass
