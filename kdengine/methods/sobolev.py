@@ -10,9 +10,10 @@ NeurIPS 2017, arXiv 1706.04859 (derivatives of the target function as further ta
 Transfer with Jacobian Matching", ICML 2018, arXiv 1803.00443 (gradients by the input in distillation).
 
 **Differs**: which gradient, its scaling and weight 20 are those of Knowledge-Distillation-Zoo, and of its table: of the
-Jacobian only the row of the true label, and no term on the outputs themselves; combine it with kd for that. An image whose gradient is zero counts as a vector of zeros and passes no gradient on; dividing it by a tiny
-number, as that code does, would multiply its gradient by 1e12. In train mode BatchNorm couples the images of a batch, so the
-student's gradient by one image contains its influence on the others, there as here.
+Jacobian only the row of the true label, and no term on the outputs themselves; combine it with kd for that. An image whose
+gradient is zero counts as a vector of zeros and passes no gradient on; dividing it by a tiny number, as that code does, would
+multiply its gradient by 1e12. In train mode BatchNorm couples the images of a batch, so the student's gradient by one image
+contains its influence on the others, there as here.
 """
 
 from __future__ import annotations
