@@ -65,7 +65,8 @@ class Params(contract.Params):
         100.0,
         low=0,
         high=1e6,
-        help="weight of the correlations; 0.02 for form=adjacent",
+        per={"form=adjacent": 0.02},
+        help="weight of the correlations",
         source="Knowledge-Distillation-Zoo's example: 100; RepDistiller -b 0.02 for its form",
     )
     gamma: float = knob(

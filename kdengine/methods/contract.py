@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from kdengine.models.contract import NetInfo, Outputs
@@ -61,10 +61,32 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_a_choice(cls, values: Any) -> Any:
+        """Fill what is left out with the default that goes with the choices made, where a knob has such."""
+        if not isinstance(values, dict):
+            return values
+        found = dict(values)
+        for name, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            for choice, default in (extra.get("per", {}) if isinstance(extra, dict) else {}).items():  # type: ignore[union-attr]
+                other, _, chosen = str(choice).partition("=")
+                if name not in values and values.get(other) == chosen:
+                    found[name] = default
+        return found
 
-def knob(default: Any, *, help: str, source: str, low: float | None = None, high: float | None = None, **more: Any) -> Any:
-    """Declare one knob: ``default`` and its ``source``, inclusive bounds, a help text in plain words."""
-    return Field(default, ge=low, le=high, description=help, json_schema_extra={"source": source}, **more)
+
+def knob(
+    default: Any, *, help: str, source: str, low: float | None = None, high: float | None = None,
+    per: dict[str, float] | None = None, **more: Any,
+) -> Any:  # fmt: skip
+    """Declare one knob: ``default`` and its ``source``, inclusive bounds, a help text in plain words.
+
+    ``per``: other defaults that go with a choice of another knob, ``{"form=joint": 100.0}``; a weight fits one form only.
+    """
+    extra: dict[str, Any] = {"source": source} | ({"per": per} if per else {})
+    return Field(default, ge=low, le=high, description=help, json_schema_extra=extra, **more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,3 +219,19 @@ def _also_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     finally:
         monkeypatch.undo()
         methods.entries.cache_clear()
+
+
+def test_a_default_may_go_with_a_choice() -> None:
+    params = methods.get("cc").params
+    assert params().beta == 100 and params(form="kernel").beta == 100
+    assert params(form="adjacent").beta == 0.02 and params(form="adjacent", beta=3).beta == 3
+    assert params.model_validate(params(form="adjacent").model_dump()) == params(form="adjacent")
+
+
+@pytest.mark.parametrize("key", ENTRIES)
+def test_defaults_of_choices_name_real_choices(key: str) -> None:
+    kind = ENTRIES[key].params
+    for name, field in kind.model_fields.items():
+        for choice, default in (field.json_schema_extra or {}).get("per", {}).items():
+            other, _, chosen = choice.partition("=")
+            assert getattr(kind(**{other: chosen}), name) == default, f"{name} per {choice}"
