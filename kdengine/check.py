@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kdengine import datasets, methods, models
+from kdengine import datasets, methods, models, weights
 from kdengine.errors import KdError, Problem, SpecError, unknown
 from kdengine.home import Home
 from kdengine.methods.contract import Params
@@ -204,8 +204,6 @@ def _teacher(spec: RunSpec, home: Home) -> Iterator[Problem]:
                 "teacher", "none", f"a network that teaches: {spec.method} learns from one", "name one, such as resnet20"
             )
         return
-    if spec.teacher_weights and not Path(spec.teacher_weights).expanduser().is_file():
-        yield Problem("teacher_weights", "a file that is not there", "a .safetensors file", "check the path, or leave it out")
     if spec.teacher_run:
         yield from _pinned(spec, home, spec.teacher_run)
         return
@@ -253,7 +251,11 @@ def _pinned(spec: RunSpec, home: Home, run_id: str) -> Iterator[Problem]:
 
 
 def _files(spec: RunSpec) -> Iterator[Problem]:
-    inits = [("student_init", spec.student_init)] + [(f"peer_inits.{i}", f) for i, f in enumerate(spec.peer_inits)]
-    for field, file in inits:
-        if file and not Path(file).expanduser().is_file():
-            yield Problem(field, "a file that is not there", "a .safetensors file", "check the path, or leave it out")
+    """Check the weight files; a path is never repeated, a page shows these words to everybody."""
+    wanted = [("student_init", spec.student_init), *((f"peer_inits.{i}", f) for i, f in enumerate(spec.peer_inits))]
+    for field, file in (*wanted, ("teacher_weights", spec.teacher_weights)):
+        path = Path(file or "").expanduser()
+        if file and not path.is_file():
+            yield Problem(field, "a file that is not there", weights.ALLOWED, "check the path, or leave it out")
+        elif file and path.suffix not in weights.SUFFIXES:
+            yield Problem(field, path.name, weights.ALLOWED, "choose a weight file, or leave it out")

@@ -1,6 +1,6 @@
 """Networks ready to run: built from a seed, on their device, in their precision, seen through a ``NetworkView``.
 
-Reads: weight files (safetensors). Writes: weight files that it is given a name for. Never: pickles.
+Reads: weight files, through ``weights``. Writes: weight files that it is given a name for. Never: pickles.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kdengine import models
-from kdengine.errors import Problem, RunFailed
+from kdengine import models, weights
 from kdengine.models.contract import NetInfo, Network, Outputs
 from kdengine.rundir import write_aside
 from kdengine.spec import Scalar
@@ -47,23 +45,12 @@ def save_weights(network: nn.Module, file: Path) -> None:
 
 
 def load_weights(network: nn.Module, file: Path, what: str) -> None:
-    """Load ``file`` into ``network``.
+    """Load ``file`` into ``network``; what may be in it, and under which names, says ``weights``.
 
     Raises:
-        RunFailed: no such file, not safetensors, or the weights of another network; names the first that do not fit.
+        RunFailed: no such file, not a weight file, or the weights of another network; names the first that do not fit.
     """
-    try:
-        tensors = safetensors.torch.load_file(file)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise RunFailed(Problem(what, f"{file.name} ({error})", "a readable .safetensors file",
-                                "check the file, or leave it out and let the network be trained")) from error  # fmt: skip
-    own = network.state_dict()
-    wrong = [n for n in own if n not in tensors or tensors[n].shape != own[n].shape] + [n for n in tensors if n not in own]
-    if wrong:
-        raise RunFailed(Problem(what, f"{file.name}, whose {', '.join(wrong[:3])} do not fit ({len(wrong)} in all)",
-                                "weights of the very same model, options and number of classes",
-                                "choose the model that these weights belong to"))  # fmt: skip
-    network.load_state_dict(tensors)
+    network.load_state_dict(weights.fitted(network.state_dict(), weights.read(file, what), file, what))
 
 
 def stage_norms(network: Network) -> tuple[tuple[Tensor, Tensor], ...]:

@@ -42,6 +42,7 @@ def fields(home, **values):
         ("batch_size", {"train_images": 20, "batch_size": 32}),
         ("crop_pad", {"crop_pad": 32, "image_size": 32}),
         ("student_init", {"student_init": "nothing.safetensors"}),
+        ("student_init", {"student_init": __file__}),
         ("peer_inits.0", {"method": "dml", "peers": ("resnet8",), "peer_inits": ("nothing.safetensors",)}),
     ],
 )
