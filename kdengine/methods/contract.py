@@ -68,8 +68,8 @@ class Params(BaseModel):
         if not isinstance(values, dict):
             return values
         found = dict(values)
-        for name, field in cls.model_fields.items():
-            extra = field.json_schema_extra
+        for name, declared in cls.model_fields.items():
+            extra = declared.json_schema_extra
             for choice, default in (extra.get("per", {}) if isinstance(extra, dict) else {}).items():  # type: ignore[union-attr]
                 other, _, chosen = str(choice).partition("=")
                 if name not in values and values.get(other) == chosen:
