@@ -177,7 +177,8 @@ def draw_targets(logits_t: Tensor, generator: torch.Generator) -> Tensor:
     """Return for each row ``(n, K)`` a class other than its top one, drawn in proportion to the teacher's probabilities."""
     log_p = logits_t.float().log_softmax(1)
     # the least of exponential times at these rates is such a draw, also where all rates but the top class's are nearly 0
-    race = log_p - torch.empty_like(log_p).exponential_(generator=generator).log()
+    uniform = torch.rand(log_p.shape, generator=generator, device=log_p.device)
+    race = log_p - (-uniform.log()).log()
     return race.scatter(1, log_p.argmax(1, keepdim=True), -torch.inf).argmax(1)
 
 
