@@ -48,6 +48,7 @@ KEYS_ALLOWED: dict[str, tuple[set[str], str]] = {
 HOMONYMS: dict[str, str] = {
     "logits": "what a network says last: a tap of every network",
     "at": "the moment of an event, in the event log",
+    "ab": "a way to open a file: append bytes",
 }
 
 
