@@ -23,12 +23,14 @@ LIGHT = {
     "kdengine", "kdengine.errors", "kdengine.home", "kdengine.spec", "kdengine.events", "kdengine.eventlog", "kdengine.rundir",
     "kdengine.status", "kdengine.slots", "kdengine.runner", "kdengine.suites", "kdengine.datasets", "kdengine.datasets_inspect",
     "kdengine.catalogue", "kdengine.terminal", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve",
+    "kdengine.classic", "kdengine.classic_flags",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
 # datasets_inspect opens images and parquet files when a dataset is registered
 LIGHT_LATE = {
     "kdengine.cli": {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.data"},
+    "kdengine.classic": {"kdengine.check", "kdengine.data", "kdengine.networks", "kdengine.weights"},  # as the command line
     "kdengine.runner": {"kdengine.check"},  # only to complete the spec of a teacher that has knobs
     "kdengine.datasets_inspect": {"numpy", "pyarrow", "PIL"},
 }
@@ -42,7 +44,12 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # a method's key as a string outside its file: which keys may stand where, and why
 KEYS_ALLOWED: dict[str, tuple[set[str], str]] = {
     "kdengine/suites.py": ({"base", "kd", "fitnet", "ft", "dml", "ban"}, "the demo suite names its methods"),
-    "kdengine/spec.py": ({"base"}, "default of method and teacher_method: training without distillation"),
+    "kdengine/classic.py": (
+        {"base", "kd", "ft", "dml", "crd", "bss", "logits", "at", "fitnet", "nst", "pkt", "fsp", "rkd", "ab", "sp", "sobolev",
+         "cc", "lwm", "irg", "vid", "ofd", "afd", "afds"},
+        "the paper's own flags name the methods",
+    ),
+    "kdengine/spec.py": ({"base", "crd"}, "base: default of method and teacher_method; crd: the recipe named after that paper"),
 }
 # words that are keys of methods and also something else of ours
 HOMONYMS: dict[str, str] = {
