@@ -133,18 +133,15 @@ def _networks(spec: RunSpec) -> Iterator[Problem]:
     wanted += [(f"peers.{i}", peer, spec.student_options) for i, peer in enumerate(spec.peers)]
     if spec.teacher is not None:
         wanted.append(("teacher", spec.teacher, spec.teacher_options))
-    sound = True
+    found: dict[Problem, None] = {}  # what student and peers share is said once
     for field, key, options in wanted:
-        if key not in models.cards():
-            sound = False
-            yield unknown("model", key, list(models.cards()), field)
+        if not models.known(key):
+            found[models.unknown_model(key, field)] = None
             continue
-        try:
-            models.cards()[key].options(**options)
-        except ValidationError as error:
-            sound = False
-            yield from problems_of(error, models.cards()[key].options, f"{field.split('.')[0].rstrip('s')}_options.")
-    if sound and spec.method in methods.entries():
+        prefix = "teacher_options." if field == "teacher" else "student_options."
+        found |= dict.fromkeys(models.problems(key, spec.image_size, options, prefix))
+    yield from found
+    if not found and spec.method in methods.entries():
         yield from _fit(spec)
 
 

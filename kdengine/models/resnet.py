@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdengine.models import contract
-from kdengine.models.contract import ModelCard, Network, Outputs
+from kdengine.models.contract import ModelCard, Network, Outputs, along, draw_convolutions
 
 SOURCE = "K. He, X. Zhang, S. Ren, J. Sun, Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385"
 WIDTHS = (16, 16, 32, 64)
@@ -75,32 +75,14 @@ class ResNet(Network):
         self.layer2 = _stage(widths[1], widths[2], blocks, 2, shortcut)
         self.layer3 = _stage(widths[2], widths[3], blocks, 2, shortcut)
         self.fc = nn.Linear(widths[3], classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions(self)
 
     def forward(self, x: Tensor, taps: frozenset[str] = frozenset()) -> Outputs:
         """Map images ``(B, 3, H, W)`` to logits ``(B, K)`` and the taps asked for."""
         stem = F.relu(self.bn1(self.conv1(x)))
-        blocks: list[Tensor] = []
-        stages: list[Tensor] = []
-        preacts: list[Tensor] = []
-        x = stem
-        for stage in (self.layer1, self.layer2, self.layer3):
-            for block in stage:
-                preact, x = block(x)
-                blocks.append(x)
-            stages.append(x)
-            preacts.append(preact)
-        embedding = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        return Outputs(
-            logits=self.fc(embedding),
-            embedding=embedding if "embedding" in taps else None,
-            stages=tuple(stages) if "stages" in taps else None,
-            preacts=tuple(preacts) if "preacts" in taps else None,
-            stem=stem if "stem" in taps else None,
-            blocks=tuple(blocks) if "blocks" in taps else None,
-        )
+        maps = along((self.layer1, self.layer2, self.layer3), stem)
+        embedding = F.adaptive_avg_pool2d(maps["stages"][-1], 1).flatten(1)
+        return Outputs.of(taps, self.fc(embedding), embedding=embedding, stem=stem, **maps)
 
     def stage_norms(self) -> list[nn.BatchNorm2d]:
         """Return the last BatchNorm of each stage; the shortcut is added between it and the ReLU, as the OFD authors have it."""
