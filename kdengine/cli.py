@@ -254,15 +254,15 @@ def methods(as_json: AsJson = False) -> None:
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
-    """List the networks, with parameters and multiply-adds for 10 classes at 32 pixels."""
+    """List the networks, with parameters and multiply-adds for 10 classes at 32 pixels; torchvision's by name."""
     from kdengine import models as catalogue
 
-    cards = []
-    for key, card in catalogue.cards().items():
-        info = catalogue.info(key, 10)
-        words = {name: getattr(card, name) for name in ("key", "title", "family", "year", "depth", "source")}
-        cards.append(words | {"params": info.params, "macs": info.macs})
+    words = ("key", "title", "family", "year", "depth", "source")
+    built = [(card, catalogue.info(card.key, 10)) for card in catalogue.cards().values()]
+    cards = [{n: getattr(card, n) for n in words} | {"params": info.params, "macs": info.macs} for card, info in built]
     terminal.show_cards(cards, ("key", "family", "depth", "params", "macs"), as_json)
+    if not as_json:
+        out.print("for images of real size also:", ", ".join(catalogue.torchvision_names()), highlight=False)
 
 
 @datasets_app.callback(invoke_without_command=True)
