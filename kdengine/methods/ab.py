@@ -11,14 +11,14 @@ main="soft_targets" + mean_n KL(softmax(z_t / T) || softmax(z_s / T)).
 Neurons", AAAI 2019, arXiv 1811.03233 (alternative loss with a margin, initialisation before training); sums, stage weights,
 weight 3/1000, margin 1 and connectors as in the authors' code.
 
-**Differs**: form="sum" is the authors' and RepDistiller's, whose -b has no effect, because its main phase has labels alone.
-form="mean" is Knowledge-Distillation-Zoo's: its tables have beta=10, margin=2 and 50 epochs at a tenth of the rate, dropped
-after 30 and 40; with form="sum" the rate is the run's own and constant, as in the authors' and RepDistiller's code. beta is
-made for a form: beta of the one is nothing for the other. The main phase is the labels, as in both codes; the authors' script
-trains it with soft targets alone (T 3, no T^2), here they are added to the labels on request. The authors' script leaves the
-teacher in training mode during the first phase; here it is frozen. Connectors (1x1 convolution, BatchNorm) where channels
-differ, as the authors have them; RepDistiller uses larger convolutions where sizes differ, here the larger map is averaged
-down. Pre-activation networks (WRN): the map before a ReLU is the one after the next BatchNorm, as in the authors' code.
+**Differs**: form="sum" is the authors' and RepDistiller's; the latter's -b has no effect, because its main phase has labels
+alone. form="mean" is Knowledge-Distillation-Zoo's, with the defaults of its tables: beta 10, margin 2 and 50 epochs at a tenth
+of the rate, dropped after 30 and 40. With form="sum" the rate is the run's own and constant, as in the authors' and
+RepDistiller's code. The main phase is the labels, as in both codes; the authors' script trains it with soft targets alone (T 3,
+no T^2), here they are added to the labels on request. The authors' script leaves the teacher in training mode during the first
+phase; here it is frozen. Connectors (1x1 convolution, BatchNorm) where channels differ, as the authors have them; RepDistiller
+uses larger convolutions where sizes differ, here the larger map is averaged down; Knowledge-Distillation-Zoo has none.
+Pre-activation networks (WRN): the map before a ReLU is the one after the next BatchNorm, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -62,20 +62,22 @@ class Params(contract.Params):
 
     form: Literal["sum", "mean"] = knob(
         "sum",
-        help="sum: over all neurons, later stages count more; mean: Knowledge-Distillation-Zoo's, with beta 10 and margin 2",
+        help="sum: over all neurons, later stages count more; mean: Knowledge-Distillation-Zoo's, with defaults of its own",
         source="the authors' code, RepDistiller",
     )
     beta: float = knob(
         0.003,
         low=0,
         high=1e6,
-        help="weight of the boundaries in the init phase: about 0.003 for form sum, 10 for form mean",
-        source="the authors' code, RepDistiller: 3/1000",
+        per={"form=mean": 10.0},
+        help="weight of the boundaries in the init phase",
+        source="the authors' code, RepDistiller: 3/1000; Knowledge-Distillation-Zoo: 10",
     )
     margin: float = knob(
         1.0,
         low=0.01,
         high=100,
+        per={"form=mean": 2.0},
         help="how far on the right side of its border a neuron shall be",
         source="the authors' code, RepDistiller: 1; Knowledge-Distillation-Zoo: 2",
     )
@@ -83,8 +85,9 @@ class Params(contract.Params):
         30,
         low=1,
         high=1000,
+        per={"form=mean": 50},
         help="epochs in which the student learns the boundaries alone, before the labels",
-        source="RepDistiller: 30; Knowledge-Distillation-Zoo: 50; the authors' script has a placeholder",
+        source="RepDistiller: 30, Knowledge-Distillation-Zoo: 50; the authors' script has a placeholder",
     )
     main: Literal["labels", "soft_targets"] = knob(
         "labels", help="what follows: the labels, or labels and soft targets", source="RepDistiller, Knowledge-Distillation-Zoo"

@@ -59,8 +59,9 @@ class Params(contract.Params):
         500.0,
         low=0,
         high=1e6,
+        per={"form=attention": 200.0},
         help="weight of the factors; large, because the mean over normalised elements is tiny",
-        source="the authors' script: 500 (ResNet-56 to 20, CIFAR-10)",
+        source="the authors' script: 500 (ResNet-56 to 20, CIFAR-10); RepDistiller -b 200 for its form",
     )
     k: float = knob(
         0.5, low=0.05, high=4, help="channels of the factors as a share of the teacher's channels", source="the paper: 0.5"

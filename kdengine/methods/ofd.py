@@ -13,8 +13,8 @@ mean of the negatives of this batch.
 arXiv 1904.01866, section 3 (margin ReLU, position before the ReLU, partial L2 distance); sums, stage weights, weight 1/1000,
 margins and connectors as in the authors' code.
 
-**Differs**: form="sum" is the authors' and mdistiller's. form="mean" is Knowledge-Distillation-Zoo's, its tables have beta=0.5;
-beta is made for a form. The margin rests on the BatchNorm before the ReLU; in residual networks a shortcut is added between
+**Differs**: form="sum" is the authors' and mdistiller's. form="mean" is Knowledge-Distillation-Zoo's and has the weight of its
+tables, 0.5. The margin rests on the BatchNorm before the ReLU; in residual networks a shortcut is added between
 the two, which the authors ignore as well. A teacher without such BatchNorms needs form="mean". The authors' script leaves the
 teacher in training mode; here it is frozen. Maps of unequal size: the larger is averaged down, before the connector (1x1
 convolution, BatchNorm; always there); mdistiller brings the teacher's map to the student's size. Pre-activation networks
@@ -60,15 +60,16 @@ class Params(contract.Params):
 
     form: Literal["sum", "mean"] = knob(
         "sum",
-        help="sum: over all neurons, margins from the teacher's BatchNorm; mean: Knowledge-Distillation-Zoo's, with beta 0.5",
+        help="sum: over all neurons, margins from the teacher's BatchNorm; mean: Knowledge-Distillation-Zoo's, from the batch",
         source="the authors' code, mdistiller",
     )
     beta: float = knob(
         0.001,
         low=0,
         high=1e6,
-        help="weight of the maps: about 0.001 for form sum, 0.5 for form mean",
-        source="the authors' code, mdistiller: 1/1000",
+        per={"form=mean": 0.5},
+        help="weight of the maps",
+        source="the authors' code, mdistiller: 1/1000; Knowledge-Distillation-Zoo: 0.5",
     )
 
 
@@ -118,7 +119,7 @@ class Ofd(contract.Method):
         if params.form == "mean" or teacher is None or teacher.norms:
             return []
         given = f"form sum with the teacher {teacher.model}, which has no BatchNorm before the last activation of every stage"
-        return [(given, "a teacher with these BatchNorms, or margins from the batch", "set form=mean and beta=0.5")]
+        return [(given, "a teacher with these BatchNorms, or margins from the batch", "set form=mean")]
 
     def loss(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return the label term and the maps' term."""

@@ -44,7 +44,7 @@ def test_the_sum_is_that_of_the_authors() -> None:
 
 
 def test_the_mean_is_that_of_the_zoo() -> None:
-    x, knobs = inputs(), {"form": "mean", "beta": 10.0, "margin": 2.0}
+    x, knobs = inputs(), {"form": "mean"}
     assert Maps("ab", knobs, [x["fs"]], [x["ft"]]).terms("init")["ab"].item() == pytest.approx(10 * 3.09348953, rel=1e-8)
     two = Maps("ab", knobs, [x["fs"], x["fs2"]], [x["ft"], x["ft2"]]).terms("init")["ab"].item()
     assert two == pytest.approx(5 * (3.09348952627 + _np_ab(x["fs2"].numpy(), x["ft2"].numpy(), 2.0)), rel=1e-10)
@@ -75,7 +75,7 @@ def test_the_larger_map_is_averaged_down() -> None:
     wide = torch.rand(8, 4, 8, 8, dtype=torch.float64) - 0.5
     term = Maps("ab", {"form": "mean"}, [wide], [x["ft"]]).terms("init")["ab"].item()
     small = wide.reshape(8, 4, 4, 2, 4, 2).mean((3, 5))
-    assert term == pytest.approx(0.003 * _np_ab(small.numpy(), x["ft"].numpy(), 1.0), rel=1e-10)
+    assert term == pytest.approx(10 * _np_ab(small.numpy(), x["ft"].numpy(), 2.0), rel=1e-10)
 
 
 def test_phases() -> None:
@@ -83,5 +83,5 @@ def test_phases() -> None:
     assert (init.name, init.epochs, init.lr_scale, init.milestones) == ("init", 7, 1.0, ())
     assert init.trains == ("student", "method.connectors") and main.trains == main.runs == ("student",)
     zoo = Scene("ab", {"form": "mean"}).method.phases()[0]
-    assert (zoo.lr_scale, zoo.milestones) == (0.1, (0.6, 0.8))
+    assert (zoo.epochs, zoo.lr_scale, zoo.milestones) == (50, 0.1, (0.6, 0.8))
     assert "teacher" in Scene("ab", {"main": "soft_targets"}).method.phases()[1].runs

@@ -58,13 +58,13 @@ def test_soft_targets_lose_weight_from_4_to_1() -> None:
 
 
 def test_the_joint_form_is_that_of_the_tables() -> None:
-    x, knobs = inputs(), {"form": "joint", "stage": 1, "regressor": "none"}
+    x, knobs = inputs(), {"form": "joint", "stage": 1, "regressor": "none", "beta": 100.0}
     terms = Maps("fitnet", knobs, [x["fs"], x["fs2"]], [x["ft"], x["ft2"]]).terms()
     assert set(terms) == {"ce", "hint"} and terms["hint"].item() == pytest.approx(100 * 0.45476846, rel=1e-7)
     assert [p.name for p in Scene("fitnet", {"form": "joint"}).method.phases()] == ["main"]
 
 
 def test_stage_0_is_the_last_one_of_either_network() -> None:
-    x, knobs = inputs(), {"form": "joint", "stage": 0, "regressor": "none", "beta": 0.1}  # Knowledge-Distillation-Zoo's
+    x, knobs = inputs(), {"form": "joint", "stage": 0, "regressor": "none"}  # Knowledge-Distillation-Zoo's
     terms = Maps("fitnet", knobs, [x["fs2"], x["fs"]], [x["ft"]]).terms()
     assert terms["hint"].item() == pytest.approx(0.1 * 0.45476846, rel=1e-7)

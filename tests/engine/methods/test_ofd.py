@@ -81,7 +81,7 @@ def test_the_sum_is_that_of_the_authors() -> None:
 
 
 def test_the_mean_is_that_of_the_zoo() -> None:
-    x, knobs = inputs(), {"form": "mean", "beta": 0.5}
+    x, knobs = inputs(), {"form": "mean"}
     one = _unconnected(Maps("ofd", knobs, [x["fs"]], [x["ft"]])).terms()["ofd"].item()
     assert one == pytest.approx(0.5 * 0.33778520, rel=3e-8)
     two = _unconnected(Maps("ofd", knobs, [x["fs"], x["fs2"]], [x["ft"], x["ft2"]])).terms()["ofd"].item()
