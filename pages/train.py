@@ -50,7 +50,8 @@ with left:
     wish = forms.choose(
         {key: entry.card for key, entry in methods.entries().items()},
         {key: entry.params.model_json_schema() for key, entry in methods.entries().items()},
-        dict(sorted(models.cards().items(), key=lambda item: models.info(item[0], 10).macs)),
+        sorted(models.keys(), key=lambda key: models.info(key, 10).macs),
+        models.torchvision_names(),
         datasets.cards(pulse.of().home),
     )
 with right, st.container(border=True):

@@ -136,7 +136,7 @@ def names() -> tuple[str, ...]:
     folders = (spec.submodule_search_locations or []) if spec else []
     files = [file for folder in folders for file in sorted((Path(folder) / "models").glob("*.py"))]
     found = {name for file in files for name in REGISTERED.findall(file.read_text(encoding="utf-8"))}
-    return tuple(sorted(found, key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)]))
+    return tuple(sorted(found, key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(3), name)))  # 50 before 101
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from pages.parts import state, words
 SPEC = RunSpec.model_json_schema()
 SHOWN = ("epochs", "batch_size", "lr")  # fields of the recipe that are in view; the others are one click away
 COLUMNS = 3
+LARGE = 64  # pixels per side from which images are large enough for the networks made for them
 
 
 @dataclass
@@ -32,12 +33,16 @@ class Wish:
 
 
 def choose(
-    cards: Mapping[str, Any], schemas: Mapping[str, dict[str, Any]], models: Mapping[str, Any], data: Mapping[str, Any]
+    cards: Mapping[str, Any],
+    schemas: Mapping[str, dict[str, Any]],
+    models: Sequence[str],
+    for_large: Sequence[str],
+    data: Mapping[str, Any],
 ) -> Wish:
     """Draw the whole form and return what it asks for.
 
-    ``cards``: method key -> card; ``schemas``: method key -> JSON schema of its knobs; ``models``: model key -> card, small
-    to large; ``data``: dataset key -> card.
+    ``cards``: method key -> card; ``schemas``: method key -> JSON schema of its knobs; ``models``: keys, small to large;
+    ``for_large``: keys of models for large images, offered where some dataset has such; ``data``: dataset key -> card.
     """
     wish = Wish()
     ways = {"one": "One run", "suite": "A suite: methods × pairs × seeds"}
@@ -49,7 +54,8 @@ def choose(
     if many:
         _suite_pairs(wish, cards, models)
     else:
-        _pair(wish, cards, models)
+        large = any(card.native_size >= LARGE for card in data.values())
+        _pair(wish, cards, [*models, *(for_large if large else ())])
     _data(wish, data)
     _recipe(wish)
     for method in wish.methods:
@@ -75,8 +81,8 @@ def _methods(cards: Mapping[str, Any], many: bool) -> list[str]:
     return [card.key]
 
 
-def _pair(wish: Wish, cards: Mapping[str, Any], models: Mapping[str, Any]) -> None:
-    card, keys = cards[wish.methods[0]], list(models)
+def _pair(wish: Wish, cards: Mapping[str, Any], keys: Sequence[str]) -> None:
+    card = cards[wish.methods[0]]
     taught = card.teacher_mode != "none" and not card.chain
     left, right = st.columns(2)
     with right:
@@ -97,9 +103,8 @@ def _pair(wish: Wish, cards: Mapping[str, Any], models: Mapping[str, Any]) -> No
     wish.pairs = [(teacher if taught else None, student)]
 
 
-def _suite_pairs(wish: Wish, cards: Mapping[str, Any], models: Mapping[str, Any]) -> None:
-    depth = {k: m.depth for k, m in models.items()}
-    offered = [f"{t} → {s}" for t in models for s in models if depth[t] >= depth[s] and t != s]
+def _suite_pairs(wish: Wish, cards: Mapping[str, Any], models: Sequence[str]) -> None:
+    offered = [f"{teacher} → {student}" for place, teacher in enumerate(models) for student in models[:place]]
     first = [p for p in ("resnet20 → resnet8",) if p in offered] or offered[:1]
     left, right = st.columns([2, 1])
     with left:

@@ -71,12 +71,15 @@ def teacher_line(specs: list[RunSpec], missing: list[RunSpec]) -> str:
 
 
 def cost(spec: RunSpec) -> plan.Cost:
-    """Return the run's multiply-adds per training image and the parameters it keeps."""
+    """Return the run's multiply-adds per training image and the parameters it keeps; 0 where a network cannot be built so."""
     from kdengine import check, models
 
-    student = models.info(spec.student, 10, spec.image_size, spec.student_options)
-    teacher = models.info(spec.teacher, 10, spec.image_size, spec.teacher_options) if spec.teacher else None
-    peers = [models.info(peer, 10, spec.image_size, spec.student_options) for peer in spec.peers]
+    try:
+        student = models.info(spec.student, 10, spec.image_size, spec.student_options)
+        teacher = models.info(spec.teacher, 10, spec.image_size, spec.teacher_options) if spec.teacher else None
+        peers = [models.info(peer, 10, spec.image_size, spec.student_options) for peer in spec.peers]
+    except SpecError:  # the form lists why
+        return plan.Cost(0.0, 0.0)
     macs = plan.training_macs(student.macs, teacher.macs if teacher else 0, sum(p.macs for p in peers))
     return plan.Cost(macs, student.params + sum(p.params for p in peers), check.memory_bytes(spec, pulse.of().home))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from kdengine import methods
+from kdengine import datasets, methods, models
 from kdengine.home import Home
 from kdengine.rundir import run_dirs
 from tests.pages.conftest import Visit
@@ -37,6 +40,31 @@ def test_a_suite_counts_methods_pairs_and_seeds(visit: Visit) -> None:
     app = visit("train", many="suite", methods=["base", "kd", "dml"])
     next(w for w in app.number_input if w.label == "Seeds").set_value(3).run()
     assert launch_button(app).label.startswith("Train 9 runs (")
+
+
+def test_a_suite_offers_every_larger_network_as_a_teacher(visit: Visit) -> None:
+    app = visit("train", many="suite", methods=["kd"])
+    pairs = next(w for w in app.multiselect if w.key == "pairs")
+    n = len(models.keys())
+    assert len(pairs.options) == n * (n - 1) // 2
+    assert {"resnet32x4 → shufflenetv2", "vgg13 → mobilenetv2", "resnet50 → vgg8"} <= set(pairs.options)
+    assert not app.exception and not app.error
+
+
+def test_large_images_bring_torchvisions_networks(visit: Visit, home: Home, tmp_path: Path) -> None:
+    assert not any("torchvision" in o for o in next(w for w in visit("train").selectbox if w.key == "student").options)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "pets" / split / label
+            folder.mkdir(parents=True)
+            for i in range(16):
+                Image.new("RGB", (80, 96), (i, 9, 9)).save(folder / f"{i}.png")
+    datasets.add(home, "pets", imagefolder=tmp_path / "pets")
+    app = visit("train", method="kd", student="torchvision:alexnet", dataset="pets")
+    assert not app.exception and "image\\_size" in app.error[0].value and launch_button(app).disabled
+    next(w for w in app.number_input if w.label == "Image size").set_value(64).run()
+    assert not app.exception and not app.error
+    assert launch_button(app).label.startswith("Train 1 run (") and not launch_button(app).disabled
 
 
 def test_all_problems_come_at_once(visit: Visit) -> None:
