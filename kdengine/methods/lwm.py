@@ -12,10 +12,10 @@ Grad-CAM: R. R. Selvaraju et al., ICCV 2017, arXiv 1610.02391.
 
 **Differs**: of the paper only this term is here, as in Knowledge-Distillation-Zoo: the class is the label (the paper: the old
 class that the teacher finds most likely), and the paper's softened outputs come by combining it with kd. The mean over the
-places and weight 0.4 are that code's; for a sum, multiply beta by the number of places. That code multiplies
-w_k by the gradient map instead of the map F_k itself (its issue 16), so its table was made with another loss:
-form="gradient". Behind the last stage comes only an average, so the weights are the same everywhere and form="gradient" has
-nothing to match there: take an earlier stage. Maps of unequal sizes: the larger is averaged down.
+places and weight 0.4 are that code's; for a sum, multiply beta by the number of places. That code multiplies w_k by the
+gradient map instead of the map F_k itself (its issue 16), so its table was made with another loss: form="gradient". Where
+only an average follows the last stage, as in ResNets, its gradient is the same everywhere, so form="gradient" has nothing to
+match there: take an earlier stage. Maps of unequal sizes: the larger is averaged down.
 """
 
 from __future__ import annotations
