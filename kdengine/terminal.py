@@ -52,13 +52,26 @@ class Watched:
     role: str = ""
     curve: list[float] = field(default_factory=list)
     position: int = 0
+    said: tuple[str, int, int] = ("", 0, 0)  # phase, epoch, step of the last line on a step
 
-    def look(self, home: Home, places: Mapping[str, int]) -> list[str]:
-        """Look again; return what is new as lines of plain text."""
+    def look(self, home: Home, places: Mapping[str, int], every_steps: int = 0) -> list[str]:
+        """Look again; return what is new as lines of plain text, with one about every ``every_steps`` steps (0 = none)."""
         self.now = view(self.run, home, places)
         events, self.position = self.run.read_events(self.position)
         lines = [self._line(event) for event in events]
-        return [line for line in lines if line]
+        return [line for line in (*lines, self._step_line(every_steps)) if line]
+
+    def _step_line(self, every: int) -> str:
+        at = self.now.progress
+        if not every or at is None or not at.epochs:  # data on their way have no epochs
+            return ""
+        before = self.said[2] if self.said[:2] == (at.phase, at.epoch) else 0
+        if at.step // every == before // every:
+            return ""
+        self.said = (at.phase, at.epoch, at.step)
+        phase = "" if at.phase == "main" else f"{at.phase} "
+        speed = "" if at.images_per_s is None else f"  {at.images_per_s:,.0f} images/s"
+        return f"{self.role}: {phase}epoch {at.epoch}/{at.epochs}  step {at.step}/{at.steps}{speed}"
 
     def _line(self, event: object) -> str:
         name = f"{self.role}: " if self.role else ""
@@ -79,10 +92,11 @@ class Watched:
 # -- following -----------------------------------------------------------------------------------------------------------
 
 
-def follow(home: Home, run_ids: Sequence[str], title: str) -> list[RunView]:
+def follow(home: Home, run_ids: Sequence[str], title: str, *, every_steps: int = 0) -> list[RunView]:
     """Show the runs (and the teachers that must come first) until all are over; return how they stand then.
 
-    On a terminal as a live table, else a line per epoch. Ctrl-C stops the showing, never a run.
+    On a terminal as a live table, else a line per epoch, with ``every_steps`` also one about every so many steps (workers
+    say where they are once a second). Ctrl-C stops the showing, never a run.
     """
     watched = _with_teachers(home, run_ids)
     if err.is_terminal:
@@ -90,20 +104,21 @@ def follow(home: Home, run_ids: Sequence[str], title: str) -> list[RunView]:
             for _ in _rounds(home, watched):
                 live.update(_live_table(watched, title), refresh=True)
     else:
-        for lines in _rounds(home, watched):
+        for lines in _rounds(home, watched, every_steps):
             for line in lines:
                 err.print(line, markup=False, highlight=False, soft_wrap=True)
     return [w.now for w in watched if w.run.run_id in set(run_ids)]
 
 
-def _rounds(home: Home, watched: list[Watched]) -> Iterator[list[str]]:
+def _rounds(home: Home, watched: list[Watched], every_steps: int = 0) -> Iterator[list[str]]:
     next_tick = 0.0
     while True:
         if time.monotonic() >= next_tick:
             runner.tick(home)
             next_tick = time.monotonic() + runner.TICK_S
         places = queue_places(home)
-        yield [line for w in watched if not (is_over(w.now.status) and w.position) for line in w.look(home, places)]
+        going = [w for w in watched if not (is_over(w.now.status) and w.position)]
+        yield [line for w in going for line in w.look(home, places, every_steps)]
         if all(is_over(w.now.status) or _waits_in_vain(home, w.now) for w in watched):
             return
         time.sleep(LOOK_S)

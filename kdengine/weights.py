@@ -3,12 +3,13 @@
 A file of another code may call its modules by other names in another order. It is taken only where names, numbers and
 shapes leave one way to read it (``renamed``); its order counts for nothing. Everything else is refused.
 
-Reads: .safetensors, and torch's files with ``weights_only=True``. Writes: nothing. Never: a pickle that holds more than tensors
-and plain values.
+Reads: .safetensors, and torch's files with ``weights_only=True``. Writes: files for other codes, where it is told to.
+Never: a pickle that holds more than tensors and plain values.
 """
 
 from __future__ import annotations
 
+import io
 import pickle  # noqa: TID251 (for the name of the error that torch raises)
 import re
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from kdengine.errors import Problem, RunFailed
+from kdengine.rundir import write_aside
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".th")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -94,6 +96,13 @@ def renamed(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[st
         raise Ambiguous("their shapes or their numbers are not arranged alike")
     _pair(ours, theirs, pairs, "the network")
     return pairs
+
+
+def save_for_others(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Write ``weights`` as a torch file with the state dict under ``net``, as other codes read it, aside and renamed."""
+    held = io.BytesIO()
+    torch.save({"net": {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}}, held)
+    write_aside(file, held.getvalue())
 
 
 def _from_torch(file: Path) -> Any:

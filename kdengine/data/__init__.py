@@ -1,11 +1,12 @@
 """Datasets as tensors: ``load``, ``fetch``, and the loader that augments whole batches on the device.
 
-Reads: what the register names, ``data/cache``. Writes: ``data/<key>`` (downloads), ``data/cache``.
+Reads: what the register names, ``data/cache``, a folder of yours (``adopt``). Writes: ``data/<key>`` (downloads), ``data/cache``.
 Never: a network, a method, the run's seed: splits and subsets are fixed.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -21,7 +22,7 @@ from kdengine.data.subsets import held_out, subset
 from kdengine.errors import KdError, SpecError
 from kdengine.home import Home
 
-__all__ = ["Dataset", "Images", "Loader", "evaluation_batches", "fetch", "load", "normalise"]
+__all__ = ["Dataset", "Images", "Loader", "adopt", "evaluation_batches", "fetch", "load", "normalise"]
 
 KINDS: dict[str, ModuleType] = {"digits": digits, "cifar": cifar, "imagefolder": imagefolder, "parquet": parquet}
 
@@ -83,6 +84,20 @@ def fetch(home: Home, key: str, progress: Report | None = None) -> None:
     with FileLock(home.locks / f"data-{key}.lock"):
         if not datasets.is_here(home, key):
             cifar.fetch(home, card, progress)
+
+
+def adopt(home: Home, key: str, root: Path) -> bool:
+    """Take a dataset of torchvision's that lies unpacked in ``root`` into ``data/<key>``, instead of a download.
+
+    Returns whether it lies there; True, too, where it is here already.
+
+    Raises:
+        UnknownKey: there is no such dataset.
+        KdError: the files in ``root`` are not the published ones, or the disk is full.
+    """
+    card = datasets.get(home, key)
+    with FileLock(home.locks / f"data-{key}.lock"):
+        return datasets.is_here(home, key) or (card.kind == "cifar" and cifar.adopt(home, card, root))
 
 
 def _fits(train_images: int | None, available: int, classes: int) -> None:

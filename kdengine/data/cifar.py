@@ -1,6 +1,7 @@
 """CIFAR-10, CIFAR-100 and Fashion-MNIST, through torchvision's readers.
 
-Reads: the network (``fetch`` only), ``data/<key>``. Writes: ``data/<key>``, complete or not at all.
+Reads: the network (``fetch`` only), a folder of yours (``adopt`` only), ``data/<key>``.
+Writes: ``data/<key>``, complete or not at all.
 Never: a file whose checksum is not torchvision's.
 """
 
@@ -63,6 +64,36 @@ def fetch(home: Home, card: DatasetCard, report: Report | None = None) -> None:
         aside.replace(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def adopt(home: Home, card: DatasetCard, root: Path) -> bool:
+    """Copy the unpacked files from ``root``, or from ``root`` itself if it bears their folder's name, into ``data/<key>``;
+    return whether they lie there. The caller holds the dataset's lock.
+
+    Raises:
+        KdError: they are there and are not the published ones, or cannot be copied.
+    """
+    kind, target = reader(card.key), path_of(home, card.key)
+    folder = getattr(kind, "base_folder", kind.__name__)
+    source = root if root.name == folder else root / folder
+    if not source.is_dir():
+        return False
+    try:
+        _open(kind, source.parent, "train")  # compares the checksums
+    except KdError as error:
+        given, allowed = f"files in {source} that are broken or others", error.problems[0].allowed
+        raise KdError.of(given, allowed, "leave the folder out: the dataset is downloaded then", "dataset") from error
+    aside = target.with_name(f".new-{card.key}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        shutil.copytree(source, aside / folder)
+        aside.replace(target)
+    except OSError as error:
+        given = f"{source}, which cannot be copied ({error.strerror or type(error).__name__})"
+        raise KdError.of(given, "room for it in KD_HOME", "make room, or check the folder", "dataset") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
 
 
 def read(

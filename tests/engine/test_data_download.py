@@ -203,3 +203,26 @@ def test_the_real_addresses_and_checksums_are_torchvisions() -> None:
     for key, kind in (("cifar10", tv.CIFAR10), ("cifar100", tv.CIFAR100), ("fashion_mnist", tv.FashionMNIST)):
         assert cifar.reader(key) is kind
     assert tuple(tv.FashionMNIST.classes) == datasets.BUILTIN["fashion_mnist"].class_names
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["parent", "itself"])
+def test_what_lies_unpacked_elsewhere_is_copied_not_downloaded(
+    home: Home, served: dict[str, type], tmp_path: Path, inner: bool
+) -> None:
+    mine, folder = tmp_path / "mine", served["cifar10"].base_folder
+    assert not data.adopt(home, "cifar10", mine) and not data.adopt(home, "cifar10", tmp_path)
+    with tarfile.open(tmp_path / "site" / served["cifar10"].filename) as archive:
+        archive.extractall(mine, filter="data")
+    assert data.adopt(home, "cifar10", mine / folder if inner else mine) and datasets.is_here(home, "cifar10")
+    assert len(data.load(home, "cifar10").train) == 100 and Quiet.asked == [] and (mine / folder).is_dir()
+    (mine / folder / "data_batch_1").write_bytes(b"x")
+    assert data.adopt(home, "cifar10", mine), "it is here already"
+
+
+def test_what_lies_elsewhere_and_is_broken_is_refused(home: Home, served: dict[str, type], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "site" / served["cifar100"].filename) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / served["cifar100"].base_folder / "train").write_bytes(b"x")
+    with pytest.raises(KdError, match="leave the folder out"):
+        data.adopt(home, "cifar100", tmp_path)
+    assert list(home.data.iterdir()) == []
