@@ -14,11 +14,11 @@ arXiv 1904.01866, section 3 (margin ReLU, position before the ReLU, partial L2 d
 margins and connectors as in the authors' code.
 
 **Differs**: form="sum" is the authors' and mdistiller's. form="mean" is Knowledge-Distillation-Zoo's and has the weight of its
-tables, 0.5. The margin rests on the BatchNorm before the ReLU; in residual networks a shortcut is added between
-the two, which the authors ignore as well. A teacher without such BatchNorms needs form="mean". The authors' script leaves the
-teacher in training mode; here it is frozen. Maps of unequal size: the larger is averaged down, before the connector (1x1
-convolution, BatchNorm; always there); mdistiller brings the teacher's map to the student's size. Pre-activation networks
-(WRN): the map before a ReLU is the one after the next BatchNorm, and that BatchNorm gives the margin, as in the authors' code.
+tables, 0.5. The margin rests on the BatchNorm before the ReLU; in residual networks a shortcut is added between the two, which
+the authors ignore as well. A teacher without such BatchNorms needs form="mean". The authors' script leaves the teacher in
+training mode; here it is frozen. Maps of unequal size: the larger is averaged down, before the connector (1x1 convolution,
+BatchNorm; always there); mdistiller brings the teacher's map to the student's size. Pre-activation networks (WRN): the map
+before a ReLU is the one after the next BatchNorm, and that BatchNorm gives the margin, as in the authors' code.
 """
 
 from __future__ import annotations
