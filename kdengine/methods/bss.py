@@ -79,10 +79,10 @@ class Params(contract.Params):
     )
     T: float = knob(3.0, low=0.5, high=100, help="temperature of the soft targets", source="both codes: 3")
     attack_size: int = knob(
-        32,
-        low=2,
+        0,
+        low=0,
         high=4096,
-        help="images of a batch that are moved to the boundary, at most the whole batch",
+        help="images of a batch that are moved to the boundary, at most the whole batch; 0: a quarter of the batch",
         source="a quarter of the batch in both codes: 32 of 128, 64 of 256",
     )
     attack_steps: int = knob(10, low=1, high=100, help="steps of the attack", source="both codes: 10")
@@ -140,7 +140,7 @@ class BoundarySamples(contract.Method):
             terms["kd"] = clean * bss(logits, logits_t, p.T)
         if boundary == 0:
             return terms | {"bss": torch.zeros((), device=logits.device)}
-        chosen, counts = candidates(logits.detach(), logits_t, batch.y, p.attack_size)
+        chosen, counts = candidates(logits.detach(), logits_t, batch.y, p.attack_size or max(2, len(batch.y) // 4))
         target = draw_targets(logits_t[chosen], progress.generator)
         x = to_boundary(teacher, batch.x.detach()[chosen], batch.y[chosen], target, self.low, self.high, p)
         with torch.no_grad():
