@@ -29,7 +29,6 @@ from kdengine.status import RunStatus, RunView
 from kdengine.terminal import err, out
 
 RECIPE = "paper"
-WORTH_SAYING_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,7 @@ SETTINGS: dict[str, Setting] = {
     "train_bss": Setting("bss", {name: name for name in ("lambda_kd", "T", "attack_size")}, {"form": "zoo"}),
 }
 # field of the spec -> the flag that fills it as it is
-SAME = {name: name for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed")}
-DATA = {"dataset": "data_name"}
+SAME = {name: name for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed")} | {"dataset": "data_name"}
 NETWORKS = {"train_base": {"student": "net_name"}, "train_dml": {"student": "net1_name", "peers.0": "net2_name"}}
 TAUGHT = {"student": "s_name", "teacher": "t_name", "teacher_seed": "seed"}  # so a run of train_base serves as the teacher
 
@@ -157,7 +155,7 @@ def _run(function: str, given: Given, prefix: str) -> Result:
     wish = _wish(function, given, home)
     spec = _checked(wish, given, home, prefix)
     notes = [*wish.notes, *_adopted(given, spec, home)]
-    for note in notes:
+    for note in filter(None, notes):
         err.print(note, markup=False, highlight=False, soft_wrap=True)
     run_id = runner.launch(home, spec)
     (shown,) = terminal.follow(home, [run_id], spec.summary(), every_steps=max(0, given.values["print_freq"]))
@@ -169,7 +167,7 @@ def _run(function: str, given: Given, prefix: str) -> Result:
 
 def _wish(function: str, given: Given, home: Home) -> Wish:
     flags = given.values
-    fields = SAME | DATA | NETWORKS.get(function, TAUGHT)
+    fields = SAME | NETWORKS.get(function, TAUGHT)
     wish = Wish({name: flags[flag] for name, flag in fields.items() if flags[flag] is not None}, dict(fields))
     wish.values |= {"recipe": RECIPE, "device": "cpu" if flags["cuda"] == 0 else "auto"}
     if "peers.0" in wish.values:
@@ -194,8 +192,9 @@ def _wish(function: str, given: Given, home: Home) -> Wish:
 
 def _params(setting: Setting, flags: dict[str, Any], home: Home) -> dict[str, Any]:
     params = {knob: flags[flag] for knob, flag in setting.flags.items()} | setting.fixed
-    if "paraphraser_epochs" in params:  # the library has BatchNorm there for CIFAR-10 alone
-        params["batchnorm"] = flags["data_name"] in datasets.cards(home) and datasets.get(home, flags["data_name"]).classes == 10
+    if setting is SETTINGS["train_ft"]:  # the library has BatchNorm there for CIFAR-10 alone
+        card = datasets.cards(home).get(flags["data_name"])
+        params["batchnorm"] = card is not None and card.classes == 10
     return params
 
 
@@ -279,9 +278,7 @@ def _checked(wish: Wish, given: Given, home: Home, prefix: str) -> RunSpec:
     problems = [*given.problems, *(replace(p, field=name) for name, p in own)]
     if problems:
         raise SpecError(*problems)
-    kept = memory_bytes(spec, home)
-    if kept > WORTH_SAYING_BYTES:
-        wish.notes.append(f"{spec.method} keeps {kept / 2**20:,.0f} MiB in memory beside the networks.")
+    wish.notes.append(terminal.memory_text(spec.method, memory_bytes(spec, home)))
     return spec
 
 

@@ -51,7 +51,6 @@ app = typer.Typer(
 datasets_app = typer.Typer(cls=Commands, help="What there is to learn from: list, add your own, fetch.")
 app.add_typer(datasets_app, name="datasets")
 
-WORTH_SAYING_BYTES = 1 << 20
 WHAT, HOW, TEACHER, LABELS = "What", "How", "Teacher", "Labels"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 NoFollow = Annotated[bool, typer.Option("--no-follow", help="Queue and return at once.")]
@@ -121,9 +120,8 @@ def run(
         spec, problems = complete(values, home)
     if problems:
         raise SpecError(*problems)
-    kept = memory_bytes(spec, home)
-    if kept > WORTH_SAYING_BYTES:
-        err.print(f"{spec.method} keeps {kept / 2**20:,.0f} MiB in memory beside the networks.")
+    if kept := terminal.memory_text(spec.method, memory_bytes(spec, home)):
+        err.print(kept)
     _launched(home, [runner.launch(home, spec)], spec.summary(), not no_follow, as_json)
 
 

@@ -38,6 +38,7 @@ _COLOURS = {
     RunStatus.FAILED: "red", RunStatus.CANCELLED: "bright_black", RunStatus.LOST: "magenta",
 }  # fmt: skip
 
+WORTH_SAYING_BYTES = 1 << 20
 WIDE = 110  # columns from which whole run ids fit
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)  # a pipe has no width of its own
 err = Console(stderr=True)
@@ -299,6 +300,11 @@ def show_problems(problems: Iterable[Problem]) -> None:
 
 
 # -- words ---------------------------------------------------------------------------------------------------------------
+
+
+def memory_text(method: str, kept: int) -> str:
+    """Return what a method keeps in memory beside the networks, in words; "" where it is less than a MiB."""
+    return f"{method} keeps {kept / 2**20:,.0f} MiB in memory beside the networks." if kept > WORTH_SAYING_BYTES else ""
 
 
 def status_text(shown: RunView) -> str:
