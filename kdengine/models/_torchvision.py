@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from kdengine.models import contract
@@ -88,26 +89,31 @@ class Torchvision(Network):
         self.model = model
         self.stem, self.stages, self.embedding = plan.stem, stages, plan.embedding
         self.swapped = frozenset(path for path in (plan.stem, *stages) if plan.maps[path])
-        for module in model.modules():
+        for path, module in list(model.named_modules()):
             if getattr(module, "inplace", False):
                 module.inplace = False  # it would overwrite a map that was tapped
+            if isinstance(module, nn.Hardsigmoid):
+                model.set_submodule(path, Hardsigmoid())
 
     def forward(self, x: Tensor, taps: frozenset[str] = frozenset()) -> Outputs:
         """Map images ``(B, 3, H, W)`` of the size it was built for to logits ``(B, K)`` and the taps asked for."""
         if not taps:
-            return Outputs(self.model(x))
+            return Outputs(self._run(x))
         found: dict[str, Tensor] = {}
-        hooks = [self.model.get_submodule(p).register_forward_hook(partial(_keep, found, p)) for p in {self.stem, *self.stages}]
+        hooks = [
+            self.model.get_submodule(path).register_forward_hook(partial(_keep, found, path, path in self.swapped))
+            for path in {self.stem, *self.stages}
+        ]
         if self.embedding:
             hooks.append(self.model.get_submodule(self.embedding).register_forward_pre_hook(partial(_keep_input, found)))
         try:
-            logits = self.model(x)
+            logits = self._run(x)
         finally:
             for hook in hooks:
                 hook.remove()
-        stages = [self._map(found, path) for path in self.stages]
+        stages = [found[path] for path in self.stages]
         embedding = found[""] if self.embedding else F.adaptive_avg_pool2d(stages[-1], 1).flatten(1)
-        stem = self._map(found, self.stem)
+        stem = found[self.stem]
         return Outputs.of(taps, logits, embedding=embedding, stages=stages, preacts=stages, stem=stem, blocks=stages)
 
     def foldable(self) -> list[tuple[str, str]]:
@@ -121,12 +127,19 @@ class Torchvision(Network):
                         pairs.append((f"{name}.{conv_name}", f"{name}.{norm_name}"))
         return [pair for pair in pairs if pair[0] not in tapped]
 
-    def _map(self, found: dict[str, Tensor], path: str) -> Tensor:
-        out = found[path]
-        if out.dim() == 3:  # (B, tokens, C); the tokens of the image come last
-            side = math.isqrt(out.shape[1])
-            return out[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
-        return out.permute(0, 3, 1, 2) if path in self.swapped else out
+    def _run(self, x: Tensor) -> Tensor:
+        """Return the logits. Where gradients by images are asked for, attention is computed in the way that has a second one."""
+        with sdpa_kernel(SDPBackend.MATH) if x.requires_grad else nullcontext():
+            logits: Tensor = self.model(x)
+        return logits
+
+
+class Hardsigmoid(nn.Module):
+    """What PyTorch calls by that name, in pieces that have a second derivative, which methods of gradients need."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``clip(x / 6 + 1 / 2, 0, 1)``."""
+        return F.relu6(x + 3) / 6
 
 
 @functools.cache
@@ -297,8 +310,15 @@ def _ends(spine: list[Call]) -> tuple[Call, list[Call]]:
     return stem, ends or [stem]
 
 
-def _keep(found: dict[str, Tensor], path: str, module: nn.Module, args: Any, out: Tensor) -> None:
-    found[path] = out
+def _keep(found: dict[str, Tensor], path: str, swapped: bool, module: nn.Module, args: Any, out: Tensor) -> Tensor:
+    """Keep the map that a module gave, channels first; hand on what is made of that map, so that logits can be derived by it."""
+    if out.dim() == 3:  # (B, tokens, C); the tokens of the image come last, in rows
+        side = math.isqrt(out.shape[1])
+        before, tokens = out[:, : -side * side], out[:, -side * side :]
+        found[path] = tokens.transpose(1, 2).unflatten(2, (side, side))
+        return torch.cat((before, found[path].flatten(2).transpose(1, 2)), 1)
+    found[path] = out.permute(0, 3, 1, 2) if swapped else out
+    return found[path].permute(0, 2, 3, 1) if swapped else out
 
 
 def _keep_input(found: dict[str, Tensor], module: nn.Module, args: Any) -> None:

@@ -122,6 +122,26 @@ def test_every_tap_passes_a_gradient_in_training(name: str) -> None:
         assert gradient.abs().sum() > 0
 
 
+@pytest.mark.parametrize(("name", "size"), [("mobilenet_v3_small", 64), ("swin_t", 32), ("vit_b_16", 32)])
+def test_methods_of_gradients_find_what_they_need(name: str, size: int) -> None:
+    """Logits can be derived by a tapped map, also where channels come last, and twice by the images."""
+    network = built(name, size)
+    nn.init.normal_(linear := [m for m in network.modules() if isinstance(m, nn.Linear)][-1].weight)
+    x = torch.randn(2, 3, size, size, requires_grad=True)
+    outputs = network(x, ALL)
+    for tap in (outputs.stem, *outputs.stages[:-1]):
+        assert torch.autograd.grad(outputs.logits.sum(), tap, retain_graph=True)[0].any()
+    (gradient,) = torch.autograd.grad(outputs.logits.sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert linear.grad.any()
+
+
+def test_the_hard_sigmoid_is_pytorchs() -> None:
+    x = torch.linspace(-5, 5, 101)
+    torch.testing.assert_close(_torchvision.Hardsigmoid()(x), nn.functional.hardsigmoid(x))
+    assert any(isinstance(m, _torchvision.Hardsigmoid) for m in built("mobilenet_v3_small").modules())
+
+
 def test_copies_and_files_hold_all_of_it(tmp_path: Path) -> None:
     network = built("shufflenet_v2_x0_5", stages="stage2,stage4").eval()
     x = torch.randn(2, 3, 64, 64)
