@@ -59,7 +59,7 @@ def choose(
     _data(wish, data)
     _recipe(wish)
     for method in wish.methods:
-        _knobs(wish, method, cards[method].title, schemas[method], opened=not many)
+        _knobs(wish, cards[method], schemas[method], opened=not many)
     _details(wish, many)
     _labels(wish, many)
     return wish
@@ -67,17 +67,14 @@ def choose(
 
 def _methods(cards: Mapping[str, Any], many: bool) -> list[str]:
     keys = sorted(cards, key=lambda k: (cards[k].family != "plain", cards[k].family, cards[k].year))
-    titles = {k: cards[k].title for k in keys}
+    titles = {k: f"{cards[k].title} · {words.FAMILIES[cards[k].family]}" for k in keys}
     first = next((k for k in keys if cards[k].family == "response"), keys[0])
     if many:
         plain = [k for k in keys if cards[k].family == "plain"][:1]
-        chosen = state.choice(
-            st.pills, "Methods", titles, name="methods", default=[*plain, first], selection_mode="multi", wrap=True
-        )
+        chosen = state.choice(st.multiselect, "Methods", titles, name="methods", default=[*plain, first])
         return [k for k in keys if k in chosen]
-    method = state.choice(st.pills, "Method", titles, name="method", default=first, required=True, wrap=True)
-    card = cards[method or first]
-    st.markdown(f":gray[{card.one_line}] :gray-badge[{words.FAMILIES[card.family]}] :gray-badge[{card.year}]")
+    card = cards[state.choice(st.selectbox, "Method", titles, name="method", default=first)]
+    st.markdown(f":gray[{card.one_line}] :gray-badge[{card.year}]")
     return [card.key]
 
 
@@ -157,19 +154,26 @@ def _recipe(wish: Wish) -> None:
                 wish.base[fieldname] = _field(fieldname, getattr(RECIPES[name], fieldname), f"{fieldname}-{name}")
 
 
-def _knobs(wish: Wish, method: str, title: str, schema: dict[str, Any], *, opened: bool) -> None:
-    """Draw one method's knobs: the bounds, help and source of each come from its schema."""
-    fields = schema.get("properties", {})
-    if not fields:
+def _knobs(wish: Wish, card: Any, schema: dict[str, Any], *, opened: bool) -> None:
+    """Draw one method's knobs, choices first: the bounds, help and source of each come from its schema."""
+    knobs = sorted(schema.get("properties", {}).items(), key=lambda item: "enum" not in item[1])
+    if not knobs:
         return
-    with st.expander(f"Knobs of {title}", expanded=opened):
-        for place, (name, knob) in enumerate(fields.items()):
+    own = wish.per_method.setdefault(card.key, {})
+    values: dict[str, Any] = own.setdefault("params", {})
+    with st.expander(f"Knobs of {card.title}", expanded=opened):
+        for place, (name, knob) in enumerate(knobs):
             if place % COLUMNS == 0:
                 columns = st.columns(COLUMNS)
             with columns[place % COLUMNS]:
                 source = f" Default from: {knob['source']}." if knob.get("source") else ""
-                value = widget(name, knob, knob.get("default"), f"{method}-{name}", f"{knob.get('description', '')}.{source}")
-                wish.per_method.setdefault(method, {}).setdefault("params", {})[name] = value
+                default, key = knob.get("default"), f"{card.key}-{name}"
+                for choice, other in knob.get("per", {}).items():  # the default that goes with a choice above
+                    if choice in [f"{drawn}={value}" for drawn, value in values.items()]:
+                        default, key = other, f"{card.key}-{name}-{choice.partition('=')[2]}"
+                values[name] = widget(name, knob, default, key, f"{knob.get('description', '')}.{source}")
+        if card.chain:
+            own["generation"] = _field("generation", 1, f"{card.key}-generation")
 
 
 def _details(wish: Wish, many: bool) -> None:

@@ -68,6 +68,7 @@ MEASURES: dict[str, Measure] = {
 AXES: dict[str, str] = {"epoch": "Epoch", "images_seen": "Training images seen", "elapsed_s": "Training time"}
 FIELDS: dict[str, str] = {
     "lr": "Learning rate",
+    "generation": "Generations",
     "val_frac": "Validation share",
     "gamma": "Drop factor",
     "warmup_frac": "Warm-up share",

@@ -36,6 +36,27 @@ def test_knobs_carry_bounds_help_and_source(visit: Visit) -> None:
     assert "temperature" in knob.help and "Default from" in knob.help
 
 
+def test_a_weight_goes_with_its_form(visit: Visit) -> None:
+    app = visit("train", method="cc")
+    weight = next(w for w in app.number_input if w.label == "beta")
+    assert weight.value == 100
+    weight.set_value(7.0)
+    next(w for w in app.selectbox if w.label == "form").set_value("adjacent").run()
+    assert next(w for w in app.number_input if w.label == "beta").value == 0.02
+    next(w for w in app.selectbox if w.label == "form").set_value("kernel").run()
+    assert not app.exception
+
+
+def test_generations_are_asked_for_where_there_are_any(visit: Visit, home: Home) -> None:
+    assert "Generations" not in [w.label for w in visit("train", method="kd").number_input]
+    app = visit("train", method="ban")
+    next(w for w in app.number_input if w.label == "Generations").set_value(3)
+    app.run()
+    assert "resnet8" in "\n".join(m.value for m in app.markdown if "trained first" in m.value)
+    launch_button(app).click().run()
+    assert sorted(run.read_request().spec.generation for run in run_dirs(home)) == [0, 1, 2, 3]
+
+
 def test_a_suite_counts_methods_pairs_and_seeds(visit: Visit) -> None:
     app = visit("train", many="suite", methods=["base", "kd", "dml"])
     next(w for w in app.number_input if w.label == "Seeds").set_value(3).run()
