@@ -24,6 +24,7 @@ $(PY):
 $(VENV)/.runtime: requirements.txt kdengine/torch_pair.py | $(PY)
 	@echo "Installing what the app needs (about a minute and 3 GB the first time)"
 	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps --editable .  # so that `import kdengine` works in any folder
 	@$(PY) -m kdengine.torch_pair
 	@touch $@
 
