@@ -1,10 +1,10 @@
 """Torchvision's own classification networks, for images of real size, under the key ``torchvision:<name>``.
 
-They are torchvision's modules as they stand, with fresh weights (nothing is downloaded), their dropout included and auxiliary
-heads off. Taps are taken by module path, with hooks that live for one forward pass: stages as the option says, or else the
-last map at each resolution before it shrinks, found by running the network once on the meta device. For a ResNet these are
-layer1 to layer4. A vision transformer keeps one resolution; its stages are four equal parts of its blocks, with the tokens
-put back in their places as a map and the class token left out.
+They are torchvision's modules with fresh weights (nothing is downloaded), their dropout included and auxiliary heads off;
+nothing is computed in place, so that a tapped map stays as it was. Taps are taken by module path, with hooks that live for
+one forward pass: stages as the option says, or else the last map at each resolution before it shrinks, found by running the
+network once on the meta device. For a ResNet these are layer1 to layer4. A vision transformer keeps one resolution; its
+stages are four equal parts of its blocks, with the tokens put back in their places as a map and the class token left out.
 
 The stem is the first layers' map; the embedding is the input of the last linear layer, or the pooled last map where there is
 none. Preacts and blocks are the stages again: where a module's last activation is cannot be told from outside.
@@ -91,7 +91,7 @@ class Torchvision(Network):
         self.swapped = frozenset(path for path in (plan.stem, *stages) if plan.maps[path])
         for path, module in list(model.named_modules()):
             if getattr(module, "inplace", False):
-                module.inplace = False  # it would overwrite a map that was tapped
+                module.inplace = False
             if isinstance(module, nn.Hardsigmoid):
                 model.set_submodule(path, Hardsigmoid())
 
@@ -181,7 +181,9 @@ def _problems(image_size: int, options: Options, *, name: str) -> list[tuple[str
         near_first = sorted(SIZES, key=lambda size: abs(size - image_size))
         works = next((size for size in near_first if not isinstance(_plan(name, size), str)), None)
         given = f"{image_size} pixels, on which {name} cannot work ({plan})"
-        return [("image_size", given, f"for example {works} pixels" if works else "no size", "choose that, or another network")]
+        if works is None:
+            return [("image_size", given, "no size that was tried", "choose another network")]
+        return [("image_size", given, f"for example {works} pixels", "choose that, or another network")]
     found = []
     for path in _paths(options):
         if path not in plan.maps:
