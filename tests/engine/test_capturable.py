@@ -25,6 +25,7 @@ def step_without_values(key: str, phase: str) -> None:
         sum(scene.terms().values()).backward()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "phase"), PHASES)
 def test_a_step_needs_no_value(key: str, phase: str) -> None:
     if not methods.get(key).card.capturable:

@@ -17,6 +17,7 @@ from kdengine.events import EpochEnded, Notice, Started
 from kdengine.train import Stopped, Training, train
 
 METHODS = sorted(methods.entries())
+QUICK = ("base", "kd", "dml")  # one of each kind: alone, taught, with peers; the others are slow only by their number
 
 
 def epochs_of(events):
@@ -35,7 +36,7 @@ def moments(events):
     return sorted({place for pair in places for place in pair})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [pytest.param(m, marks=[] if m in QUICK else pytest.mark.slow) for m in METHODS])
 def test_every_method_trains_to_the_end(small, method):
     setting = small(method=method)
     events = list(train(setting))

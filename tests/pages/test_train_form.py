@@ -19,6 +19,7 @@ def launch_button(app: AppTest) -> object:
     return next(b for b in app.button if b.key == "launch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", methods.keys())
 def test_every_method_has_a_form_that_launches(visit: Visit, method: str) -> None:
     app = visit("train", method=method)
