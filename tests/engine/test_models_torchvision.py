@@ -181,6 +181,11 @@ def test_a_convolution_that_is_tapped_is_not_folded() -> None:
     assert set(pairs) - set(tapped) == {("model.features.0.0", "model.features.0.1")}
 
 
+def test_a_map_before_an_activation_is_not_overwritten_by_it() -> None:
+    outputs = built("squeezenet1_1", stages="features.0")(torch.randn(2, 3, 64, 64), ALL)
+    assert (outputs.stages[0] < 0).any() and torch.equal(outputs.stages[0].relu(), outputs.stem)
+
+
 def test_channels_come_first_also_where_the_network_has_them_last() -> None:
     network = built("swin_t", 32).eval()
     with torch.no_grad():
