@@ -60,7 +60,7 @@ class Parts:
         modules: list[nn.Module] = [view.network for view in self.learners(stage).values()]
         for owner in stage.owners:
             method = self.methods[owner].method
-            wanted = method.phases()[-1].trains if stage.is_main else stage.phase.trains
+            wanted = method.phases(method.params)[-1].trains if stage.is_main else stage.phase.trains
             for name in wanted:
                 if name == "method" or name.startswith("method."):
                     modules.append(method.get_submodule(name.removeprefix("method").removeprefix(".")))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from kdengine import datasets, methods, models, weights
 from kdengine.errors import KdError, Problem, SpecError, unknown
 from kdengine.home import Home
-from kdengine.methods.contract import Params
+from kdengine.methods.contract import Method, Params
 from kdengine.rundir import find_run
 from kdengine.spec import TEACHER_FIELDS, RunSpec, Scalar, problems_of
 from kdengine.status import RunStatus, status_of
@@ -71,9 +71,12 @@ def memory_bytes(spec: RunSpec, home: Home) -> int:
     images = spec.train_images or datasets.cards(home)[spec.dataset].train_images
     student = models.info(spec.student, 10, spec.image_size, spec.student_options)
     teacher = models.info(spec.teacher, 10, spec.image_size, spec.teacher_options) if spec.teacher else None
-    wanted = [(spec.method, spec.params)] + ([(spec.combine.method, spec.combine.params)] if spec.combine else [])
-    entries = [(methods.get(key), params) for key, params in wanted]
-    return sum(e.method.memory_bytes(e.params(**params), student, teacher, images) for e, params in entries)
+    return sum(method.memory_bytes(params, student, teacher, images) for method, params in _chosen(spec))
+
+
+def early_epochs(spec: RunSpec) -> int:
+    """Return how many epochs the phases before ``main`` have, of a spec that ``check`` finds sound."""
+    return sum(phase.epochs or spec.epochs for method, params in _chosen(spec) for phase in method.phases(params)[:-1])
 
 
 def uses_teacher(spec: RunSpec) -> bool:
@@ -84,6 +87,12 @@ def uses_teacher(spec: RunSpec) -> bool:
 def keys_of(spec: RunSpec) -> list[str]:
     """Return the spec's method, and the one combined with it."""
     return [spec.method, *([spec.combine.method] if spec.combine else [])]
+
+
+def _chosen(spec: RunSpec) -> list[tuple[type[Method], Params]]:
+    """Return the methods of a sound spec with their knobs: its own, and the one combined with it."""
+    wanted = [(spec.method, spec.params)] + ([(spec.combine.method, spec.combine.params)] if spec.combine else [])
+    return [(methods.get(key).method, methods.get(key).params(**params)) for key, params in wanted]
 
 
 def _filled(key: str, given: dict[str, Scalar]) -> dict[str, Scalar]:

@@ -33,7 +33,7 @@ def plan(spec: RunSpec, methods: Sequence[Method]) -> list[Stage]:
     """Return all stages: every method's own phases first, then one ``main`` for all of them together."""
     early, mains = [], []
     for position, method in enumerate(methods):
-        *before, main = method.phases()
+        *before, main = method.phases(method.params)
         early += [Stage(p, p.epochs or spec.epochs, (position,)) for p in before]
         mains.append(main)
     together = Phase(MAIN, None, _union([m.trains for m in mains]), _union([m.runs for m in mains]), mains[0].lr_scale)

@@ -116,9 +116,10 @@ class Ab(contract.Method):
         assert teacher is not None
         self.connectors = nn.ModuleList(connector_where_needed(s, t) for s, t in paired(student.stages, teacher.stages))
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """The student, with its connectors, learns the boundaries; then the student learns the labels."""
-        p, trains, sides = self.params, ("student", "method.connectors"), ("student", "teacher")
+        p, trains, sides = params, ("student", "method.connectors"), ("student", "teacher")
         rate: dict[str, Any] = {"milestones": ()} if p.form == "sum" else {"milestones": (0.6, 0.8), "lr_scale": 0.1}
         init = Phase("init", p.init_epochs, trains, sides, **rate)
         return init, Phase(trains=("student",), runs=("student",) if p.main == "labels" else sides)

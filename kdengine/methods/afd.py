@@ -115,7 +115,8 @@ class AttentionFeatures(contract.Method):
         channels_s, channels_t = ([shape[0] for shape in spread(net.blocks)] for net in (student, teacher))
         self.attention = Attention(channels_s, channels_t, params.qk_dim)
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """One phase; student and teacher run, the student and the attention learn."""
         return (Phase(trains=("student", "method"), runs=("student", "teacher")),)
 

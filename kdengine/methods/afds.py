@@ -112,7 +112,8 @@ class AttentiveFeatures(contract.Method):
         self.attention = nn.ModuleList(ChannelAttention(t[0], params.att_f) for _, t in shapes)
         self.connectors = nn.ModuleList(connector_where_needed(s, t) for s, t in shapes)
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """One phase; student and teacher run, the student and the attention learn."""
         return (Phase(trains=("student", "method"), runs=("student", "teacher")),)
 

@@ -49,7 +49,8 @@ LOSSES = (ce,)
 class Base(contract.Method):
     """Cross-entropy with the labels."""
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """One phase; no teacher runs."""
         return (Phase(trains=("student",), runs=("student",)),)
 

@@ -124,7 +124,8 @@ class BoundarySamples(contract.Method):
         self.register_buffer("low", torch.tensor(data.low)[:, None, None])
         self.register_buffer("high", torch.tensor(data.high)[:, None, None])
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """One phase; student and teacher run, the student learns."""
         return (Phase(trains=("student",), runs=("student", "teacher")),)
 

@@ -200,8 +200,9 @@ class Method(nn.Module):
         """Return the bytes that the method keeps beside the networks (banks, tables); said before a run starts."""
         return 0
 
-    def phases(self) -> tuple[Phase, ...]:
-        """Return the phases in order; the last one is ``main``."""
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
+        """Return the phases that training with these knobs has, in order; the last one is ``main``."""
         return (Phase(),)
 
     def loss(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> dict[str, Tensor]:

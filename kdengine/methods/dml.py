@@ -71,7 +71,8 @@ LOSSES = (dml,)
 class Dml(contract.Method):
     """Labels and the mean divergence from the other networks, for each network."""
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """One phase; student and peers run and learn."""
         return (Phase(trains=("student", "peers"), runs=("student", "peers")),)
 

@@ -129,13 +129,14 @@ class FitNet(contract.Method):
             return [(given, "equal shapes, or a regressor", "set regressor=bn_relu, or choose networks of one family")]
         return []
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """The hint alone and then soft targets, or one phase."""
         sides = ("student", "teacher")
-        if self.params.form == "joint":
+        if params.form == "joint":
             return (Phase(trains=("student", "method"), runs=sides),)
         return (
-            Phase("hint", epochs=self.params.hint_epochs, trains=("student", "method"), runs=sides),
+            Phase("hint", epochs=params.hint_epochs, trains=("student", "method"), runs=sides),
             Phase(trains=("student",), runs=sides),
         )
 

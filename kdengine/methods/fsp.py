@@ -93,10 +93,11 @@ class Fsp(contract.Method):
         shapes = self._used(paired((student.stem, *student.stages), (teacher.stem, *teacher.stages)))
         self.connectors = nn.ModuleList(connector_where_needed(s, t) for s, t in shapes)
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """The student, with its connectors, learns the flow; then the student learns the labels."""
         trains, sides = ("student", "method.connectors"), ("student", "teacher")
-        init = Phase("init", self.params.init_epochs, trains, sides, lr_scale=0.1, milestones=(0.6, 0.8))
+        init = Phase("init", params.init_epochs, trains, sides, lr_scale=0.1, milestones=(0.6, 0.8))
         return init, Phase(trains=("student",), runs=("student",))
 
     def loss(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> dict[str, Tensor]:

@@ -133,9 +133,10 @@ class FactorTransfer(contract.Method):
         self.paraphraser = Paraphraser(channels_t, factors, params.batchnorm)
         self.translator = _encoder(channels_s, factors, params.batchnorm)
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """The paraphraser learns from the teacher alone; then student and translator learn from both."""
-        epochs = self.params.paraphraser_epochs
+        epochs = params.paraphraser_epochs
         return (
             Phase("paraphraser", epochs=epochs, trains=("method.paraphraser",), runs=("teacher",), lr_scale=0.1),
             Phase(trains=("student", "method.translator"), runs=("student", "teacher")),

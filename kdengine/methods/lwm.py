@@ -97,7 +97,8 @@ class LwM(contract.Method):
             return [(f"from_end {params.from_end}", f"1 to {last}: both networks must have that stage", "choose a smaller one")]
         return []
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """One phase; student and teacher run, the student learns."""
         return (Phase(trains=("student",), runs=("student", "teacher")),)
 

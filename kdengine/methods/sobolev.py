@@ -76,7 +76,8 @@ LOSSES = (sobolev,)
 class Sobolev(contract.Method):
     """Labels, and the direction of the gradients by the image."""
 
-    def phases(self) -> tuple[Phase, ...]:
+    @classmethod
+    def phases(cls, params: Any) -> tuple[Phase, ...]:
         """One phase; student and teacher run, the student learns."""
         return (Phase(trains=("student",), runs=("student", "teacher")),)
 

@@ -81,7 +81,8 @@ def cost(spec: RunSpec) -> plan.Cost:
     except SpecError:  # the form lists why
         return plan.Cost(0.0, 0.0)
     macs = plan.training_macs(student.macs, teacher.macs if teacher else 0, sum(p.macs for p in peers))
-    return plan.Cost(macs, student.params + sum(p.params for p in peers), check.memory_bytes(spec, pulse.of().home))
+    return plan.Cost(macs, student.params + sum(p.params for p in peers), check.memory_bytes(spec, pulse.of().home),
+                     check.early_epochs(spec))  # fmt: skip
 
 
 def with_macs(measured: pd.DataFrame) -> pd.DataFrame:

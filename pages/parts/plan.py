@@ -28,11 +28,12 @@ RUN_KIB = 60.0  # request, log, events of a short run
 @dataclass(frozen=True, slots=True)
 class Cost:
     """One training in numbers: ``macs`` of multiply-adds per training image (all networks, forward and backward), ``params``,
-    and the bytes that the method keeps beside the networks."""
+    the bytes that the method keeps beside the networks, and the epochs of its phases before the main one."""
 
     macs: float
     params: float
     kept_bytes: float = 0.0
+    early_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def plan(
     for spec in [*wanted, *first]:
         took = speed_of(spec, measured)
         known += took is not None
-        seconds += START_S + images_of(spec, images) / (took or rate / max(1.0, cost(spec).macs))
+        seconds += START_S + images_of(spec, images, cost(spec).early_epochs) / (took or rate / max(1.0, cost(spec).macs))
     longest = max((cost(s).params for s in [*wanted, *first]), default=0.0)
     weights = longest * WEIGHT_BYTES / 2**20
     basis = "measured on similar runs here" if known == len(wanted) + len(first) else _basis(known, measured)
@@ -79,11 +80,12 @@ def plan(
     return Plan(len(wanted), len(first), seconds / max(1, min(slots, len(wanted) + len(first))), basis, memory, disk)
 
 
-def images_of(spec: RunSpec, images: Mapping[str, tuple[int, int]]) -> float:
-    """Return how many training images the run's cost equals, its tests included."""
+def images_of(spec: RunSpec, images: Mapping[str, tuple[int, int]], early_epochs: int = 0) -> float:
+    """Return how many training images the run's cost equals, its tests included; nothing is tested in the early epochs."""
     train, test = images.get(spec.dataset, (0, 0))
     shown = min(spec.train_images or train, train or spec.train_images or 0)
-    return spec.epochs * (shown * (1 - spec.val_frac) + test * EVALUATION)
+    trained = shown * (1 - spec.val_frac)
+    return early_epochs * trained + spec.epochs * (trained + test * EVALUATION)
 
 
 def speed_of(spec: RunSpec, measured: pd.DataFrame) -> float | None:

@@ -69,7 +69,8 @@ class Scene:
         self.faults = self.entry.method.problems(params, self.student.info, teacher_info)
         if not self.faults:
             self.method: Method = self.entry.method(params, self.student.info, teacher_info, infos, info)
-            self.phase = next((p for p in self.method.phases() if p.name == phase), None)
+            self.phases = self.method.phases(params)
+            self.phase = next((p for p in self.phases if p.name == phase), None)
             self._as_built = copy.deepcopy(self.method.state_dict())
 
     def terms(self, order: Tensor | None = None, *, bf16: bool = False) -> dict[str, Tensor]:

@@ -94,3 +94,13 @@ def test_what_a_method_keeps_in_memory_is_known_before_the_start(home):
     both = RunSpec(method="kd", teacher="resnet20", combine={"method": "crd"})
     assert check.memory_bytes(check.resolve(both), home) == 2 * 1197 * 128 * 4
     assert check.memory_bytes(RunSpec(), home) == 0
+
+
+def test_the_epochs_before_the_main_phase_are_known_before_the_start(home):
+    taught = {"teacher": "resnet20"}
+    assert check.early_epochs(check.resolve(RunSpec(method="ft", **taught))) == 30
+    assert (
+        check.early_epochs(check.resolve(RunSpec(method="kd", **taught, combine={"method": "fsp", "params": {"init_epochs": 7}})))
+        == 7
+    )
+    assert check.early_epochs(RunSpec()) == 0

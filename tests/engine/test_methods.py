@@ -153,7 +153,7 @@ def test_phases_are_sound(key: str, knobs: dict[str, Any]) -> None:
     scene = Scene(key, knobs)
     if scene.faults:
         pytest.skip("refused for these networks")
-    phases: tuple[Phase, ...] = scene.method.phases()
+    phases: tuple[Phase, ...] = scene.phases
     names = [p.name for p in phases]
     assert names == [n for n in scene.entry.card.phases if n in names] and names[-1] == "main"
     assert phases[-1].epochs is None and all(p.epochs is not None and p.epochs >= 1 for p in phases[:-1])

@@ -55,7 +55,7 @@ def test_a_phase_may_drop_at_places_of_its_own(recipe):
 
 def test_every_method_has_its_own_phases_and_all_share_main():
     def method(*phases):
-        return SimpleNamespace(phases=lambda: phases)
+        return SimpleNamespace(params=None, phases=lambda params: phases)
 
     main = Phase("main", None, ("student", "method.y"), ("student", "teacher"))
     first = method(Phase("a", 3, trains=("method.x",), runs=("teacher",)), main)

@@ -96,10 +96,10 @@ def test_best_is_bold_and_noise_is_italic() -> None:
     assert "#T_t_row1_col3 {\n  font-style: italic" in css
 
 
-def forecast(measured: pd.DataFrame, kept_bytes: float = 0, **more: object) -> plan.Plan:
+def forecast(measured: pd.DataFrame, kept_bytes: float = 0, early_epochs: int = 0, **more: object) -> plan.Plan:
     specs = [RunSpec(method="kd", teacher="resnet20", seed=s, train_images=200) for s in range(2)]
     teacher = RunSpec(student="resnet20", epochs=8)
-    cost = plan.Cost(1e8, 1e5, kept_bytes)
+    cost = plan.Cost(1e8, 1e5, kept_bytes, early_epochs)
     return plan.plan(specs, [teacher], cost=lambda _: cost, images={"digits": (1197, 600)}, measured=measured, **more)
 
 
@@ -108,6 +108,8 @@ def test_a_forecast_prefers_what_was_measured() -> None:
     nothing = pd.DataFrame(columns=columns)
     rough = forecast(nothing)
     assert (rough.runs, rough.teachers) == (2, 1) and "rough" in rough.basis and rough.memory_mib > plan.PROCESS_MIB
+    longer = forecast(nothing, early_epochs=30)
+    assert longer.seconds > 1.5 * rough.seconds
     banked = forecast(nothing, kept_bytes=50 * 2**20)
     assert banked.memory_mib == pytest.approx(rough.memory_mib + 50) and banked.disk_mib == pytest.approx(rough.disk_mib + 150)
     rows = [("kd", "resnet8", "resnet20", "digits", 16, 1000.0, 1e8), ("base", "resnet20", None, "digits", 16, 500.0, 2e8)]

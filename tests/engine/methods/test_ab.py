@@ -79,9 +79,9 @@ def test_the_larger_map_is_averaged_down() -> None:
 
 
 def test_phases() -> None:
-    init, main = Scene("ab", {"init_epochs": 7}).method.phases()
+    init, main = Scene("ab", {"init_epochs": 7}).phases
     assert (init.name, init.epochs, init.lr_scale, init.milestones) == ("init", 7, 1.0, ())
     assert init.trains == ("student", "method.connectors") and main.trains == main.runs == ("student",)
-    zoo = Scene("ab", {"form": "mean"}).method.phases()[0]
+    zoo = Scene("ab", {"form": "mean"}).phases[0]
     assert (zoo.epochs, zoo.lr_scale, zoo.milestones) == (50, 0.1, (0.6, 0.8))
-    assert "teacher" in Scene("ab", {"main": "soft_targets"}).method.phases()[1].runs
+    assert "teacher" in Scene("ab", {"main": "soft_targets"}).phases[1].runs

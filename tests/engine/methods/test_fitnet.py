@@ -38,7 +38,7 @@ def test_fitnet_says_why_it_cannot() -> None:
 
 
 def test_the_default_is_the_papers_two_stages() -> None:
-    hint, main = Scene("fitnet", {"hint_epochs": 7}).method.phases()
+    hint, main = Scene("fitnet", {"hint_epochs": 7}).phases
     assert (hint.name, hint.epochs, main.trains) == ("hint", 7, ("student",))
     scene = Scene("fitnet", {}, "hint")
     terms = scene.terms()
@@ -61,7 +61,7 @@ def test_the_joint_form_is_that_of_the_tables() -> None:
     x, knobs = inputs(), {"form": "joint", "stage": 1, "regressor": "none", "beta": 100.0}
     terms = Maps("fitnet", knobs, [x["fs"], x["fs2"]], [x["ft"], x["ft2"]]).terms()
     assert set(terms) == {"ce", "hint"} and terms["hint"].item() == pytest.approx(100 * 0.45476846, rel=1e-7)
-    assert [p.name for p in Scene("fitnet", {"form": "joint"}).method.phases()] == ["main"]
+    assert [p.name for p in Scene("fitnet", {"form": "joint"}).phases] == ["main"]
 
 
 def test_stage_0_is_the_last_one_of_either_network() -> None:

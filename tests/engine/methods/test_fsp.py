@@ -69,6 +69,6 @@ def test_the_last_pair_alone_has_two_connectors() -> None:
 
 
 def test_phases() -> None:
-    init, main = Scene("fsp", {"init_epochs": 7}).method.phases()
+    init, main = Scene("fsp", {"init_epochs": 7}).phases
     assert (init.name, init.epochs, init.lr_scale, init.milestones) == ("init", 7, 0.1, (0.6, 0.8))
     assert init.trains == ("student", "method.connectors") and main.trains == main.runs == ("student",)
