@@ -17,6 +17,7 @@ from pages.parts import state, words
 SPEC = RunSpec.model_json_schema()
 SHOWN = ("epochs", "batch_size", "lr")  # fields of the recipe that are in view; the others are one click away
 COLUMNS = 3
+USUAL = 224  # pixels per side that networks for large images were designed for
 LARGE = 64  # pixels per side from which images are large enough for the networks made for them
 
 
@@ -60,7 +61,7 @@ def choose(
     _recipe(wish)
     for method in wish.methods:
         _knobs(wish, cards[method], schemas[method], opened=not many)
-    _details(wish, many)
+    _details(wish, data[wish.base["dataset"]], many)
     _labels(wish, many)
     return wish
 
@@ -176,11 +177,12 @@ def _knobs(wish: Wish, card: Any, schema: dict[str, Any], *, opened: bool) -> No
             own["generation"] = _field("generation", 1, f"{card.key}-generation")
 
 
-def _details(wish: Wish, many: bool) -> None:
+def _details(wish: Wish, card: Any, many: bool) -> None:
     recipe = RECIPES[wish.base["recipe"]]
     with st.expander("More: optimiser, images, precision, the teacher's own training"):
         rest = [f for f in RECIPE_FIELDS if f not in SHOWN and f != "milestones"]
-        extra = {"image_size": 32, "val_frac": 0.0, "precision": "auto", "device": "auto", "seed": 0}
+        size = min(card.native_size, USUAL) if card.native_size >= LARGE else 32
+        extra = {"image_size": size, "val_frac": 0.0, "precision": "auto", "device": "auto", "seed": 0}
         teacher = ("teacher_epochs", "teacher_train_images", "teacher_seed")
         values = {f: getattr(recipe, f) for f in rest} | extra | {f: RunSpec.model_fields[f].get_default() for f in teacher}
         if many:
@@ -190,6 +192,7 @@ def _details(wish: Wish, many: bool) -> None:
                 columns = st.columns(COLUMNS)
             with columns[place % COLUMNS]:
                 tail = f"-{wish.base['recipe']}" if name in RECIPE_FIELDS else ""
+                tail = f"-{size}" if name == "image_size" and size >= LARGE else tail
                 wish.base[name] = _field(name, default, f"{name}{tail}")
     if not many:
         wish.seeds = [int(wish.base.pop("seed"))]

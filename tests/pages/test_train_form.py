@@ -83,6 +83,10 @@ def test_large_images_bring_torchvisions_networks(visit: Visit, home: Home, tmp_
                 Image.new("RGB", (80, 96), (i, 9, 9)).save(folder / f"{i}.png")
     datasets.add(home, "pets", imagefolder=tmp_path / "pets")
     app = visit("train", method="kd", student="torchvision:alexnet", dataset="pets")
+    assert not app.exception and not app.error
+    size = next(w for w in app.number_input if w.label == "Image size")
+    assert size.value == 80, "that of the images, not of the small ones elsewhere"
+    size.set_value(32).run()
     assert not app.exception and "image\\_size" in app.error[0].value and launch_button(app).disabled
     next(w for w in app.number_input if w.label == "Image size").set_value(64).run()
     assert not app.exception and not app.error
