@@ -64,6 +64,17 @@ def test_terms_are_finite_scalars_in_fp32(key: str, knobs: dict[str, Any], phase
 
 
 @pytest.mark.parametrize(("key", "knobs", "phase"), CASES)
+def test_the_smallest_batch_and_equal_images_are_no_nan(key: str, knobs: dict[str, Any], phase: str) -> None:
+    for order in (torch.arange(ENTRIES[key].card.min_batch), torch.zeros(4, dtype=torch.long)):
+        scene = _scene(key, knobs, phase)
+        terms = scene.terms(order)
+        sum(terms.values()).backward()
+        assert all(torch.isfinite(value) for value in terms.values()), terms
+        learning = [p for module in scene.trained().values() for p in module.parameters() if p.grad is not None]
+        assert learning and all(torch.isfinite(p.grad).all() for p in learning)
+
+
+@pytest.mark.parametrize(("key", "knobs", "phase"), CASES)
 def test_gradients_go_where_the_phase_says(key: str, knobs: dict[str, Any], phase: str) -> None:
     scene = _scene(key, knobs, phase)
     sum(scene.terms().values()).backward()
