@@ -58,7 +58,7 @@ def curve(run):
         (("--method", "kd", *TEACHER), 2, {"student"}),
         (("--method", "dml", "--peer", "resnet14"), 1, {"student", "peer1"}),
         (("--method", "ft", *TEACHER, "--set", "paraphraser_epochs=1"), 2, {"student"}),
-        (("--method", "ban", "--generation", "2"), 3, {"student"}),
+        (("--method", "ban", "--generation", "2"), 3, {"student", "ensemble"}),
     ],
     ids=["teacher", "online", "phases", "chain"],
 )
