@@ -17,6 +17,11 @@ def forecast(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
     return plan.plan(specs, teachers, cost=launching.cost, images=images, measured=measured, slots=fetch.slots())
 
 
+def kept(expected: plan.Plan) -> str:
+    """Say how much of the memory the method's banks take, where that is worth a word."""
+    return f", {words.size(expected.kept_mib)} of it for what the method keeps" if expected.kept_mib >= 1 else ""
+
+
 def what_it_does(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
     """Draw the forecast."""
     expected = forecast(specs, teachers)
@@ -25,7 +30,7 @@ def what_it_does(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
             "Runs": words.count(expected.runs, "run"),
             "Teacher": launching.teacher_line(specs, teachers),
             "Time": f"{words.roughly(expected.seconds)} ({expected.basis})",
-            "Memory": f"about {words.size(expected.memory_mib)} per run",
+            "Memory": f"about {words.size(expected.memory_mib)} per run" + kept(expected),
             "Disk": f"about {words.size(expected.disk_mib)} of {words.size(fetch.free_disk_mib())} free",
         }
     )

@@ -38,7 +38,8 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a launch will do. ``seconds`` on ``slots`` slots; ``basis`` says where the guess comes from."""
+    """What a launch will do. ``seconds`` on ``slots`` slots; ``basis`` says where the guess comes from; ``kept_mib`` of a run's
+    memory is what its method keeps beside the networks."""
 
     runs: int
     teachers: int
@@ -46,6 +47,7 @@ class Plan:
     basis: str
     memory_mib: float
     disk_mib: float
+    kept_mib: float = 0.0
 
 
 def plan(
@@ -77,7 +79,7 @@ def plan(
     memory = PROCESS_MIB + kept + max((_images_mib(s, images) + 4 * weights for s in wanted), default=0.0)
     stored = [cost(s).params * WEIGHT_BYTES * 3 + cost(s).kept_bytes for s in [*wanted, *first]]  # weights and a checkpoint
     disk = sum(stored) / 2**20 + len(stored) * RUN_KIB / 1024
-    return Plan(len(wanted), len(first), seconds / max(1, min(slots, len(wanted) + len(first))), basis, memory, disk)
+    return Plan(len(wanted), len(first), seconds / max(1, min(slots, len(wanted) + len(first))), basis, memory, disk, kept)
 
 
 def images_of(spec: RunSpec, images: Mapping[str, tuple[int, int]], early_epochs: int = 0) -> float:

@@ -10,6 +10,7 @@ Reads: tests/golden. Writes: nothing.
 
 from __future__ import annotations
 
+import inspect
 import json
 import types
 from collections.abc import Callable
@@ -244,3 +245,24 @@ def test_two_functions_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("kdengine.methods.entries", lambda: double)
     with pytest.raises(KdError, match="a second loss 'kd', in method other"):
         losses.by_name()
+
+
+PROMISED = {
+    "kd": "logits_s logits_t T", "logits": "logits_s logits_t", "at": "map_s map_t p", "fitnet": "map_s map_t",
+    "nst": "map_s map_t",
+    "pkt": "emb_s emb_t eps", "fsp": "first_s second_s first_t second_t", "ft": "factor_s factor_t",
+    "rkd_distance": "emb_s emb_t", "rkd_angle": "emb_s emb_t", "ab": "pre_s pre_t margin", "sp": "map_s map_t",
+    "cc": "emb_s emb_t gamma P_order", "vid": "mean map_t var", "ofd": "map_s map_t margin", "lwm": "cam_s cam_t",
+    "irg": "fm1_s fm2_s emb_s logits_s fm1_t fm2_t emb_t logits_t weights", "sobolev": "grad_s grad_t",
+    "crd_nce": "scores n_data", "bss": "logits_s logits_t T", "dml": "logits_own logits_peer",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_promised_names_and_arguments(name: str) -> None:
+    """Scripts of users rest on these; further arguments come behind and have defaults."""
+    given = list(inspect.signature(LOSSES[name]).parameters.values())
+    promised = PROMISED[name].split()
+    assert [p.name for p in given[: len(promised)]] == promised
+    assert all(p.default is not p.empty for p in given[len(promised) :])
+    assert name != "irg" or given[-1].default == (0.1, 5, 5)

@@ -58,6 +58,12 @@ def test_generations_are_asked_for_where_there_are_any(visit: Visit, home: Home)
     assert sorted(run.read_request().spec.generation for run in run_dirs(home)) == [0, 1, 2, 3]
 
 
+def test_banks_are_said_before_the_start(visit: Visit) -> None:
+    app = visit("train", method="crd", dataset="cifar10")
+    assert "49 MiB of it for what the method keeps" in "\n".join(m.value for m in app.markdown).replace("\xa0", " ")
+    assert "for what the method keeps" not in "\n".join(m.value for m in visit("train", method="kd").markdown)
+
+
 def test_a_suite_counts_methods_pairs_and_seeds(visit: Visit) -> None:
     app = visit("train", many="suite", methods=["base", "kd", "dml"])
     next(w for w in app.number_input if w.label == "Seeds").set_value(3).run()
