@@ -102,7 +102,7 @@ if row is None:
     blocks.empty(sentence, "pages/runs.py", "Choose a run")
 else:
     status, busy = row["status"], row["status"] in words.ACTIVE
-    subtitle = f"{words.title_of(row['method'])} · {row['dataset']} · seed {row['seed']} · {row['run_id']}"
+    subtitle = f"{words.title_of(row['method'])} · {row['dataset']} · {words.seed_of(row)} · {row['run_id']}"
     with blocks.say(blocks.short_title(row), subtitle):
         paused = busy and not st.toggle("Live", value=True, key="live", help=words.PAUSE)
 

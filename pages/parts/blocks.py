@@ -91,7 +91,7 @@ def first_steps(button: Callable[[str], None]) -> None:
 def run_line(row: dict[str, Any]) -> None:
     """Draw one run in a line: status, what it is, how far, linked to its page."""
     known = words.STATUSES[row["status"]]
-    who = f"{row['method']} · {words.pair_of(row['teacher'], row['student'])} · seed {row['seed']}"
+    who = f"{row['method']} · {words.pair_of(row['teacher'], row['student'])} · {words.seed_of(row)}"
     with st.container(gap=None):
         st.page_link("pages/run.py", label=f":{known.colour}[{known.mark}]&ensp;{who}", query_params={"run": row["run_id"]})
         done = 0 if words.missing(row["epoch"]) else int(row["epoch"])
@@ -213,7 +213,7 @@ def pick_runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 def run_title(row: dict[str, Any]) -> str:
     """Return a run in words: method, networks, data, seed."""
-    return f"{row['method']} · {words.pair_of(row['teacher'], row['student'])} · {row['dataset']} · seed {row['seed']}"
+    return f"{row['method']} · {words.pair_of(row['teacher'], row['student'])} · {row['dataset']} · {words.seed_of(row)}"
 
 
 def status(name: str) -> None:

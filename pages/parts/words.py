@@ -6,6 +6,7 @@ Reads: the catalogue of methods. Writes: nothing. Never: Streamlit, torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -99,6 +100,13 @@ def title_of(method: str) -> str:
 def pair_of(teacher: Any, student: Any) -> str:
     """Return the pair of networks in words: ``resnet20 → resnet8``, or the student alone."""
     return str(student) if missing(teacher) or not teacher else f"{teacher} → {student}"
+
+
+def seed_of(row: Mapping[str, Any]) -> str:
+    """Return a run's seed in words, with its place in a chain of generations where it has one."""
+    generation = row.get("generation")
+    place = "" if missing(generation) or not generation else f"generation {int(generation)} · "
+    return f"{place}seed {row['seed']}"
 
 
 def percent(frac: Any, digits: int = 1) -> str:

@@ -126,3 +126,8 @@ def test_what_is_left() -> None:
     assert plan.left_s(rows, lambda r: r["eta"], 20.0) == 50.0
     assert plan.left_s(rows, lambda r: r["eta"], None) is None
     assert plan.left_s([], lambda r: None, 1.0) is None
+
+
+def test_a_generation_is_named_beside_the_seed() -> None:
+    assert words.seed_of({"seed": 3, "generation": 2}) == "generation 2 · seed 3"
+    assert words.seed_of({"seed": 3, "generation": 0}) == words.seed_of({"seed": 3}) == "seed 3"
