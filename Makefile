@@ -45,7 +45,7 @@ check: setup-dev  ## style, types, fast tests: under a minute
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -q -n 2 -m "not slow and not browser"
+	@$(PY) -m pytest -q -n 2 --dist worksteal -m "not slow and not browser"
 
 format: setup-dev  ## put the code into its usual form
 	@$(PY) -m ruff check --fix .

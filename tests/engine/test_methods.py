@@ -63,6 +63,7 @@ def test_terms_are_finite_scalars_in_fp32(key: str, knobs: dict[str, Any], phase
     assert phase != "main" or "ce" in terms, "the label term is called ce"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "knobs", "phase"), CASES)
 def test_the_smallest_batch_and_equal_images_are_no_nan(key: str, knobs: dict[str, Any], phase: str) -> None:
     for order in (torch.arange(ENTRIES[key].card.min_batch), torch.zeros(4, dtype=torch.long)):
@@ -107,6 +108,7 @@ def test_order_within_the_batch_does_not_matter(key: str, knobs: dict[str, Any],
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "knobs", "phase"), CASES)
 def test_bf16_networks_change_terms_little(key: str, knobs: dict[str, Any], phase: str) -> None:
     scene = _scene(key, knobs, phase)
@@ -115,6 +117,7 @@ def test_bf16_networks_change_terms_little(key: str, knobs: dict[str, Any], phas
         assert rough[name].item() == pytest.approx(value.item(), rel=0.1, abs=0.02), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "knobs", "phase"), CASES)
 def test_a_step_repeats_itself(key: str, knobs: dict[str, Any], phase: str) -> None:
     one, two = _scene(key, knobs, phase), _scene(key, knobs, phase)

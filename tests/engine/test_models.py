@@ -61,6 +61,7 @@ def test_card_is_complete(key: str) -> None:
         assert field.description and not field.is_required(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", models.keys())
 def test_info_is_true_of_the_network(key: str) -> None:
     network = models.build(key, 7, 20)
@@ -106,6 +107,7 @@ def test_taps_mean_what_they_say(key: str, options: dict[str, str]) -> None:
     assert all(getattr(bare, tap) is None for tap in TAPS if tap != "logits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KINDS)
 def test_every_tap_passes_a_gradient_in_training(key: str) -> None:
     network = models.build(key, 10, 16)
@@ -136,6 +138,7 @@ def test_pad_shortcut_keeps_every_second_pixel() -> None:
     assert shortcut[:, :8].abs().sum() == shortcut[:, 24:].abs().sum() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "options"), [(key, {}) for key in KINDS] + [("resnet14", {"shortcut": "pad"})])
 def test_folding_by_the_named_pairs_changes_nothing(key: str, options: dict[str, str]) -> None:
     network = _random_norms(models.build(key, 10, options=options)).double().eval()

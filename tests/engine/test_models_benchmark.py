@@ -105,6 +105,7 @@ def closed_form(network: nn.Module) -> nn.Module:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", LOGITS)
 def test_logits_are_the_benchmarks(key: str) -> None:
     network = closed_form(models.build(key, 10).double().eval())

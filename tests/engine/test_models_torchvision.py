@@ -20,6 +20,8 @@ from kdengine.models import _torchvision
 from kdengine.models.contract import TAPS
 from kdengine.spec import RunSpec
 
+pytestmark = pytest.mark.slow
+
 ALL = frozenset(TAPS)
 # at these pixels: stem, stages (module paths), maps of the stages, width of the embedding
 PLANS = {

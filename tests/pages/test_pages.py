@@ -146,6 +146,7 @@ def test_runs_filters_come_from_the_url(visit: Visit, live: Seeded) -> None:
     assert app.dataframe[0].value["Run"].tolist() == [live.other["failed"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["home", "runs", "run", "compare"])
 def test_a_rerun_is_quick(visit: Visit, live: Seeded, page: str) -> None:
     app = visit(page, **({"run": live.finished[1]} if page == "run" else {}))
@@ -158,6 +159,7 @@ def test_a_rerun_is_quick(visit: Visit, live: Seeded, page: str) -> None:
     assert statistics.median(took) < 0.6
 
 
+@pytest.mark.slow
 def test_only_the_train_page_loads_torch(home: Home, seeded: Seeded) -> None:
     code = f"""
 import sys
