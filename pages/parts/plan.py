@@ -67,19 +67,19 @@ def plan(
     """
     wanted, first = list(specs), list(teachers)
     rate = macs_rate(measured) or MACS_PER_S.get(device.split(":")[0], MACS_PER_S["cpu"])
+    costs = [cost(spec) for spec in [*wanted, *first]]
     seconds, known = 0.0, 0
-    for spec in [*wanted, *first]:
+    for spec, its in zip([*wanted, *first], costs, strict=True):
         took = speed_of(spec, measured)
         known += took is not None
-        seconds += START_S + images_of(spec, images, cost(spec).early_epochs) / (took or rate / max(1.0, cost(spec).macs))
-    longest = max((cost(s).params for s in [*wanted, *first]), default=0.0)
-    weights = longest * WEIGHT_BYTES / 2**20
-    basis = "measured on similar runs here" if known == len(wanted) + len(first) else _basis(known, measured)
-    kept = max((cost(s).kept_bytes / 2**20 for s in wanted), default=0.0)
+        seconds += START_S + images_of(spec, images, its.early_epochs) / (took or rate / max(1.0, its.macs))
+    weights = max((its.params for its in costs), default=0.0) * WEIGHT_BYTES / 2**20
+    basis = "measured on similar runs here" if known == len(costs) else _basis(known, measured)
+    kept = max((its.kept_bytes / 2**20 for its in costs), default=0.0)
     memory = PROCESS_MIB + kept + max((_images_mib(s, images) + 4 * weights for s in wanted), default=0.0)
-    stored = [cost(s).params * WEIGHT_BYTES * 3 + cost(s).kept_bytes for s in [*wanted, *first]]  # weights and a checkpoint
+    stored = [its.params * WEIGHT_BYTES * 3 + its.kept_bytes for its in costs]  # weights and a checkpoint
     disk = sum(stored) / 2**20 + len(stored) * RUN_KIB / 1024
-    return Plan(len(wanted), len(first), seconds / max(1, min(slots, len(wanted) + len(first))), basis, memory, disk, kept)
+    return Plan(len(wanted), len(first), seconds / max(1, min(slots, len(costs))), basis, memory, disk, kept)
 
 
 def images_of(spec: RunSpec, images: Mapping[str, tuple[int, int]], early_epochs: int = 0) -> float:
