@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdengine import methods
+from kdengine.methods._math import paired
 from tests.engine.scene import Scene, gradients
 
 # student, teacher: fewer and more stages, narrower and wider, maps of other sizes, linear ends, pre-activation
@@ -34,3 +35,8 @@ def test_a_method_works_between_families(key: str, student: str, teacher: str) -
         assert all(torch.isfinite(value) for value in terms.values()), terms
         sum(terms.values()).backward()
         assert "student" not in scene.phase.trains or gradients(scene.student) > 0
+
+
+def test_stages_are_paired_from_the_last_one_backwards() -> None:
+    assert paired("abc", "wxyz") == [("a", "x"), ("b", "y"), ("c", "z")]
+    assert paired("wxyz", "abc") == [("x", "a"), ("y", "b"), ("z", "c")]
