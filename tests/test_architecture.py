@@ -23,7 +23,8 @@ LIGHT = {
     "kdengine", "kdengine.errors", "kdengine.home", "kdengine.spec", "kdengine.events", "kdengine.eventlog", "kdengine.rundir",
     "kdengine.status", "kdengine.slots", "kdengine.runner", "kdengine.suites", "kdengine.datasets", "kdengine.datasets_inspect",
     "kdengine.catalogue", "kdengine.terminal", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve",
-    "kdengine.classic", "kdengine.classic_flags",
+    "kdengine.classic", "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
+    "kdengine.replications",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
@@ -33,10 +34,15 @@ LIGHT_LATE = {
     "kdengine.classic": {"kdengine.check", "kdengine.data", "kdengine.networks", "kdengine.weights"},  # as the command line
     "kdengine.runner": {"kdengine.check"},  # only to complete the spec of a teacher that has knobs
     "kdengine.datasets_inspect": {"numpy", "pyarrow", "PIL"},
+    "kdengine.pictures": {"numpy", "PIL"},  # pixels of the decoded cache
+    "kdengine.replications": {"kdengine.check"},  # completes the specs of a table that is queued
 }
-PAGES_WITH_TORCH = {"pages.train", "pages.methods"}
-TORCH_ROOMS = {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.losses", "kdengine.data"}
-PURE_PARTS = {"pages.parts.charts", "pages.parts.words", "pages.parts.tables"}
+PAGES_WITH_TORCH = {"pages.train", "pages.methods", "pages.about_networks_data"}
+TORCH_ROOMS = {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.losses", "kdengine.data", "kdengine.playground", "kdengine.latency"}
+PURE_PARTS = {
+    "pages.parts.charts", "pages.parts.words", "pages.parts.tables", "pages.parts.compare.figures",
+    "pages.parts.compare.pair_figures", "pages.parts.learn.pictures", "pages.parts.learn.diagram", "pages.parts.learn.figures",
+}  # fmt: skip
 
 FILE_LINES, PAGE_LINES, APP_LINES, FUNCTION_P90 = 400, 120, 60, 30
 LONG_FILES: dict[str, str] = {}  # path -> why it is one piece
@@ -173,7 +179,7 @@ def forbidden(name: str, module: str, late: bool) -> str | None:
         return "a pure part draws without Streamlit"
     warm_up = late and within(name, {"pages.parts"})
     if within(module, {"torch"} | TORCH_ROOMS) and name not in PAGES_WITH_TORCH and not warm_up:
-        return "only the train and methods pages load torch, and a warm-up beside them"
+        return "only the pages that train and explain load torch, and a warm-up beside them"
     return None
 
 

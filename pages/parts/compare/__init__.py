@@ -1,0 +1,1 @@
+"""Pieces of the compare page, one per tab. Reads / writes: nothing by itself."""

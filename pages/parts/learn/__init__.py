@@ -1,0 +1,1 @@
+"""Pieces of the pages to learn from: methods, networks and data. Reads / writes: nothing by itself."""

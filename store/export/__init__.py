@@ -1,0 +1,1 @@
+"""Results to take away. Reads / writes: nothing by itself."""
