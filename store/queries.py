@@ -45,6 +45,16 @@ c AS (
 SELECT {columns} FROM picked r LEFT JOIN c USING (run_id) LEFT JOIN q USING (run_id)
 ORDER BY r.created_at DESC, r.run_id DESC
 """
+_RESULT_RUN = (
+    "method", "dataset", "student", "teacher", "peers", "seed", "recipe", "suite", "tags", "setting", "generation", "params",
+    "status", "epochs",
+)  # fmt: skip
+_RESULT_PROTOCOL = (
+    "student_params", "student_macs", "teacher_params", "teacher_macs", "device", "device_name", "precision", "train_images",
+    "val_frac", "image_size", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
+    "gamma", "warmup_frac", "crop_pad", "crop_mode", "flip", "bn_momentum", "combine", "teacher_recipe", "teacher_epochs",
+    "teacher_seed", "teacher_weights", "created_at",
+)  # fmt: skip
 _IN_IDS = "run_id IN (SELECT unnest($ids::VARCHAR[]))"
 
 
@@ -181,6 +191,32 @@ def leaderboard(store: Store, suite: str | None = None, ids: Sequence[str] | Non
         GROUP BY r.method, r.student, r.teacher, r.dataset, r.recipe, r.params, r.generation, r.setting
         ORDER BY best_mean_frac DESC NULLS LAST, r.method"""
     return store.frame(sql, params)
+
+
+def results(store: Store, ids: Sequence[str]) -> pd.DataFrame:
+    """Return what each run reached, under which protocol: one row per run of ``ids`` with an epoch, oldest first.
+
+    Columns:
+        run_id, method, dataset, student, teacher, peers (list), seed, recipe, suite, tags (list), setting, generation, params
+        (JSON), status, epochs (asked for), epoch (main epochs done), best_frac, last_frac, val_choice_frac (the student's top-1 on test: best,
+        last, at the epoch that validation chose), agreement_frac, teacher_kl (nats), ece_frac (on test, last epoch),
+        teacher_run, teacher_top1_frac, elapsed_s (s, all phases), images_seen (all phases), images_per_s (images/s, median),
+        epoch_s (s, median), peak_mib (MiB, greatest), student_params, student_macs, teacher_params, teacher_macs, device,
+        device_name, precision, train_images, val_frac, image_size (pixels), batch_size, optimizer, lr, momentum, nesterov,
+        weight_decay, schedule, milestones (list), gamma, warmup_frac, crop_pad (pixels), crop_mode, flip, bn_momentum, combine,
+        teacher_recipe, teacher_epochs, teacher_seed, teacher_weights, created_at (UTC).
+    """
+    runs_, protocol = (", ".join(f"r.{name}" for name in names) for names in (_RESULT_RUN, _RESULT_PROTOCOL))
+    sql = f"""WITH own AS (
+            SELECT run_id, max(epoch) AS epoch, max(test_top1_frac) AS best_frac, arg_max(test_top1_frac, epoch) AS last_frac,
+                arg_max(test_top1_frac, val_top1_frac) AS val_choice_frac, arg_max(agreement_frac, epoch) AS agreement_frac,
+                arg_max(teacher_kl, epoch) AS teacher_kl, arg_max(test_ece_frac, epoch) AS ece_frac,
+                median(images_per_s) AS images_per_s, median(epoch_s) AS epoch_s
+            FROM epochs WHERE {_IN_IDS} AND network = 'student' GROUP BY run_id)
+        SELECT r.run_id, {runs_}, own.epoch, best_frac, last_frac, val_choice_frac, agreement_frac, teacher_kl, ece_frac,
+            r.teacher_run, r.teacher_top1_frac, r.elapsed_s, r.images_seen, own.images_per_s, own.epoch_s, r.peak_mib, {protocol}
+        FROM runs r JOIN own USING (run_id) ORDER BY r.created_at, r.run_id"""
+    return store.frame(sql, {"ids": list(ids)})
 
 
 def speed(store: Store, ids: Sequence[str]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ CALLS: dict[str, Callable[[Store, list[str]], Any]] = {
     "terms": lambda store, ids: queries.terms(store, ids[0]),
     "epochs": lambda store, ids: queries.epochs(store, ids[0]),
     "leaderboard": lambda store, ids: queries.leaderboard(store),
+    "results": lambda store, ids: queries.results(store, ids),
     "speed": lambda store, ids: queries.speed(store, ids),
     "suites": lambda store, ids: queries.suites(store),
     "newest": lambda store, ids: queries.newest(store, 2),
@@ -95,6 +96,19 @@ def test_the_leaderboard_is_the_mean_over_seeds(filled: Store) -> None:
     assert kd.last_mean_frac == pytest.approx(0.74) and kd.images_per_s == 102
     view = filled.frame("SELECT * FROM leaderboard WHERE method = 'kd'").iloc[0]
     assert (view.best_mean_frac, view.n) == (kd.best_mean_frac, 3)
+
+
+def test_results_of_a_run_are_those_of_its_epochs(filled: Store) -> None:
+    ids = list(queries.runs(filled).run_id)
+    found = queries.results(filled, ids)
+    assert list(found.method) == ["kd", "kd", "kd", "base"], "oldest first; a run without an epoch has no result"
+    first, epochs = found.iloc[0], queries.epochs(filled, found.run_id[0])
+    assert (first.best_frac, first.last_frac, first.epoch) == (0.80, pytest.approx(0.70), 3)
+    assert first.images_per_s == statistics.median(epochs.images_per_s) and first.epoch_s == statistics.median(epochs.epoch_s)
+    assert first.ece_frac == epochs.test_ece_frac.iloc[-1] and first.peak_mib == epochs.peak_mib.max()
+    chosen = epochs.loc[epochs.val_top1_frac.idxmax()] if epochs.val_top1_frac.notna().any() else None
+    assert chosen is None or first.val_choice_frac == chosen.test_top1_frac
+    assert queries.results(filled, []).empty and list(queries.results(filled, []).columns) == list(found.columns)
 
 
 def test_other_params_are_no_replica(home: Home, make_run: MakeRun) -> None:
