@@ -198,13 +198,13 @@ def results(store: Store, ids: Sequence[str]) -> pd.DataFrame:
 
     Columns:
         run_id, method, dataset, student, teacher, peers (list), seed, recipe, suite, tags (list), setting, generation, params
-        (JSON), status, epochs (asked for), epoch (main epochs done), best_frac, last_frac, val_choice_frac (the student's top-1 on test: best,
-        last, at the epoch that validation chose), agreement_frac, teacher_kl (nats), ece_frac (on test, last epoch),
-        teacher_run, teacher_top1_frac, elapsed_s (s, all phases), images_seen (all phases), images_per_s (images/s, median),
-        epoch_s (s, median), peak_mib (MiB, greatest), student_params, student_macs, teacher_params, teacher_macs, device,
-        device_name, precision, train_images, val_frac, image_size (pixels), batch_size, optimizer, lr, momentum, nesterov,
-        weight_decay, schedule, milestones (list), gamma, warmup_frac, crop_pad (pixels), crop_mode, flip, bn_momentum, combine,
-        teacher_recipe, teacher_epochs, teacher_seed, teacher_weights, created_at (UTC).
+        (JSON), status, epochs (asked for), epoch (main epochs done), best_frac, last_frac, val_choice_frac (the student's
+        top-1 on test: best, last, at the epoch that validation chose), agreement_frac, teacher_kl (nats), ece_frac (on test,
+        last epoch), teacher_run, teacher_top1_frac, elapsed_s (s, all phases), images_seen (all phases), images_per_s
+        (images/s, median), epoch_s (s, median), peak_mib (MiB, greatest), student_params, student_macs, teacher_params,
+        teacher_macs, device, device_name, precision, train_images, val_frac, image_size (pixels), batch_size, optimizer, lr,
+        momentum, nesterov, weight_decay, schedule, milestones (list), gamma, warmup_frac, crop_pad (pixels), crop_mode, flip,
+        bn_momentum, combine, teacher_recipe, teacher_epochs, teacher_seed, teacher_weights, created_at (UTC).
     """
     runs_, protocol = (", ".join(f"r.{name}" for name in names) for names in (_RESULT_RUN, _RESULT_PROTOCOL))
     sql = f"""WITH own AS (
