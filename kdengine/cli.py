@@ -1,6 +1,6 @@
-"""The command line, ``python -m kdengine``: launch, watch, stop and list runs.
+"""The command line, ``python -m kdengine``: launch, watch, stop and list runs; ``cli_catalogue`` adds what there is to train.
 
-Reads: run folders, the catalogues. Writes: the terminal; runs through the runner, datasets through their register.
+Reads: run folders, the catalogues. Writes: the terminal; runs through the runner.
 Never: torch at import; it loads inside the commands that need it.
 """
 
@@ -8,37 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from kdengine import __version__, datasets, runner, suites, terminal
-from kdengine.errors import KdError, Problem, RunBusy, RunFailed, SpecError
+from kdengine import __version__, cli_catalogue, runner, suites, terminal
+from kdengine.cli_frame import AsJson, Commands, find_home
+from kdengine.errors import SpecError
 from kdengine.home import Home
 from kdengine.rundir import find_run
 from kdengine.spec import RunSpec
 from kdengine.status import RunStatus, RunView, is_over, view, views
 from kdengine.terminal import err, out
-
-
-class Commands(TyperGroup):
-    """A group of commands that explains faults in three parts instead of a traceback."""
-
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run the command; exit 2 for a wrong wish, 1 for one that cannot be fulfilled now."""
-        try:
-            return super().invoke(ctx)
-        except KdError as error:
-            terminal.show_problems(error.problems)
-            raise typer.Exit(1 if isinstance(error, RunBusy | RunFailed) else 2) from None
-        except OSError as error:
-            given = f"{error.filename or 'the disk'}: {error.strerror or error}"
-            terminal.show_problems([Problem("", given, "a home that can be written", "make room, or set KD_HOME elsewhere")])
-            raise typer.Exit(1) from None
-
 
 app = typer.Typer(
     cls=Commands,
@@ -48,11 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train students by knowledge distillation, one process per run.",
 )
-datasets_app = typer.Typer(cls=Commands, help="What there is to learn from: list, add your own, fetch.")
-app.add_typer(datasets_app, name="datasets")
-
 WHAT, HOW, TEACHER, LABELS = "What", "How", "Teacher", "Labels"
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 NoFollow = Annotated[bool, typer.Option("--no-follow", help="Queue and return at once.")]
 Setting = Annotated[
     list[str] | None,
@@ -109,7 +87,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Launch one run and follow it; a missing teacher is trained first. Exits 0 only when the run has finished."""
-    home = _home(as_json)
+    home = find_home(as_json)
     values = {k: v for k, v in ctx.params.items() if k in RunSpec.model_fields and v not in (None, [], ())}
     if teacher_weights:
         values["teacher_weights"] = str(teacher_weights.expanduser().absolute())
@@ -146,7 +124,7 @@ def suite_(
     as_json: AsJson = False,
 ) -> None:
     """Launch a grid of runs under one name: every method with every pair and seed; teachers are shared."""
-    home = _home(as_json)
+    home = find_home(as_json)
     base = {
         "dataset": dataset,
         "train_images": train_images,
@@ -176,7 +154,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Train the demo suite, six methods on real digits in a few minutes, and print the leaderboard."""
-    home = _home(as_json)
+    home = find_home(as_json)
     specs = _checked(suites.demo_suite(), home)
     _launched(home, runner.launch_suite(home, specs, reuse=not again), "demo suite", not no_follow, as_json)
 
@@ -184,7 +162,7 @@ def demo(
 @app.command()
 def queue(as_json: AsJson = False) -> None:
     """Move the queue on and show what runs and what waits."""
-    home = _home(as_json)
+    home = find_home(as_json)
     runner.tick(home)
     terminal.show_runs([v for v in views(home) if not is_over(v.status)], as_json, "The queue is empty: launch a run.")
 
@@ -197,7 +175,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show how runs stand, newest last."""
-    home = _home(as_json)
+    home = find_home(as_json)
     if run_ids and len(run_ids) == 1 and not as_json:
         folder = find_run(home, run_ids[0])
         out.print(terminal.run_panel(view(folder, home), folder))
@@ -213,7 +191,7 @@ def status(
 @app.command()
 def cancel(run_ids: RunIds) -> None:
     """Stop runs: a running one has 10 s to stop by itself, then it is killed."""
-    home = _home()
+    home = find_home()
     for run_id in [find_run(home, part).run_id for part in run_ids]:
         with err.status(f"stopping {run_id}"):
             runner.cancel(home, run_id)
@@ -223,7 +201,7 @@ def cancel(run_ids: RunIds) -> None:
 @app.command()
 def resume(run_id: RunId, no_follow: NoFollow = False, as_json: AsJson = False) -> None:
     """Go on with a failed, cancelled or lost run from its last checkpoint, and follow it."""
-    home = _home(as_json)
+    home = find_home(as_json)
     folder = find_run(home, run_id)
     runner.resume(home, folder.run_id)
     _launched(home, [folder.run_id], folder.read_request().spec.summary(), not no_follow, as_json)
@@ -232,77 +210,12 @@ def resume(run_id: RunId, no_follow: NoFollow = False, as_json: AsJson = False) 
 @app.command()
 def retry(run_id: RunId, no_follow: NoFollow = False, as_json: AsJson = False) -> None:
     """Launch the spec of an earlier run as a new run, and follow it."""
-    home = _home(as_json)
+    home = find_home(as_json)
     fresh = find_run(home, runner.retry(home, run_id))
     _launched(home, [fresh.run_id], fresh.read_request().spec.summary(), not no_follow, as_json)
 
 
-@app.command()
-def methods(as_json: AsJson = False) -> None:
-    """List the methods and their knobs."""
-    from kdengine import methods as catalogue
-
-    cards = []
-    for entry in catalogue.entries().values():
-        card = {f.name: getattr(entry.card, f.name) for f in fields(entry.card)}
-        knobs = entry.params.model_json_schema()["properties"] if entry.params.model_fields else {}
-        cards.append(card | {"needs": sorted(entry.card.needs), "params": knobs})
-    terminal.show_cards(cards, ("key", "family", "year", "one_line"), as_json)
-
-
-@app.command()
-def models(as_json: AsJson = False) -> None:
-    """List the networks, with parameters and multiply-adds for 10 classes at 32 pixels; torchvision's by name."""
-    from kdengine import models as catalogue
-
-    words = ("key", "title", "family", "year", "depth", "source")
-    built = [(card, catalogue.info(card.key, 10)) for card in catalogue.cards().values()]
-    cards = [{n: getattr(card, n) for n in words} | {"params": info.params, "macs": info.macs} for card, info in built]
-    terminal.show_cards(cards, ("key", "family", "depth", "params", "macs"), as_json)
-    if not as_json:
-        out.print("for images of real size also:", ", ".join(catalogue.torchvision_names()), highlight=False)
-
-
-@datasets_app.callback(invoke_without_command=True)
-def datasets_(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """What there is to learn from: list, add your own, fetch."""
-    if ctx.invoked_subcommand is None:
-        list_datasets(as_json)
-
-
-@datasets_app.command("list")
-def list_datasets(as_json: AsJson = False) -> None:
-    """List the datasets, built in and your own."""
-    home = _home(as_json)
-    cards = [asdict(card) | {"here": datasets.is_here(home, key)} for key, card in datasets.cards(home).items()]
-    terminal.show_cards(cards, ("key", "classes", "train_images", "test_images", "native_size", "here"), as_json)
-
-
-@datasets_app.command("add")
-def add_dataset(
-    name: Annotated[str, typer.Argument(help="Name to use from now on.")],
-    imagefolder: Annotated[Path | None, typer.Option(help="Folder with train/<class>/* and test/<class>/*.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Folder with train and test parquet, Hugging Face layout.")] = None,
-) -> None:
-    """Register a dataset of your own under a name. Nothing is copied."""
-    card = datasets.add(_home(), name, imagefolder=imagefolder, parquet=parquet)
-    said = f"{card.classes} classes, {card.train_images} training and {card.test_images} test images"
-    out.print(f"added {card.key}: {said}", highlight=False)
-
-
-@datasets_app.command("fetch")
-def fetch_dataset(name: Annotated[str, typer.Argument(help="Name of the dataset.")]) -> None:
-    """Download a built-in dataset now rather than when a run needs it."""
-    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
-
-    home = _home()
-    datasets.get(home, name)
-    from kdengine import data
-
-    with Progress(*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn(), console=err) as bar:
-        task = bar.add_task(name, total=None)
-        data.fetch(home, name, lambda done, total: bar.update(task, completed=done, total=total))
-    out.print(f"{name} is here", highlight=False)
+cli_catalogue.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -311,13 +224,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 # -- shared by the commands ----------------------------------------------------------------------------------------------
-
-
-def _home(quiet: bool = False) -> Home:
-    home = Home.find()
-    if not quiet:
-        err.print(f"[dim]KD_HOME {home.root}[/]", highlight=False, soft_wrap=True)
-    return home
 
 
 def _with_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:

@@ -22,15 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 LIGHT = {
     "kdengine", "kdengine.errors", "kdengine.home", "kdengine.spec", "kdengine.events", "kdengine.eventlog", "kdengine.rundir",
     "kdengine.status", "kdengine.slots", "kdengine.runner", "kdengine.suites", "kdengine.datasets", "kdengine.datasets_inspect",
-    "kdengine.catalogue", "kdengine.terminal", "kdengine.cli", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve",
-    "kdengine.classic", "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
+    "kdengine.catalogue", "kdengine.terminal", "kdengine.cli", "kdengine.cli_frame", "kdengine.cli_catalogue",
+    "kdengine.errands", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve", "kdengine.classic_flags",
+    "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
     "kdengine.replications",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
 # datasets_inspect opens images and parquet files when a dataset is registered
 LIGHT_LATE = {
-    "kdengine.cli": {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.data"},
+    "kdengine.cli": {"kdengine.check", "kdengine.methods"},
+    "kdengine.cli_catalogue": {"kdengine.methods", "kdengine.models", "kdengine.data", "kdengine.latency"},
     "kdengine.classic": {"kdengine.check", "kdengine.data", "kdengine.networks", "kdengine.weights"},  # as the command line
     "kdengine.runner": {"kdengine.check"},  # only to complete the spec of a teacher that has knobs
     "kdengine.datasets_inspect": {"numpy", "pyarrow", "PIL"},
