@@ -17,7 +17,7 @@ from pages.parts import words
 from store import queries
 from store.db import Store
 from tests.pages.conftest import APP, Visit
-from tests.pages.seed import CURVES, Seeded
+from tests.pages.seed import Seeded
 
 PAGES = ("home", "train", "runs", "run", "compare")
 
@@ -76,29 +76,6 @@ def test_home_offers_the_demo_and_queues_it(visit: Visit, home: Home, monkeypatc
     assert button.label == "Run the demo (about 2 min, CPU is enough)"
     button.click().run()
     assert asked == ["demo"] and not app.exception
-
-
-def test_compare_shows_the_stores_numbers(visit: Visit, home: Home, seeded: Seeded) -> None:
-    app = visit("compare", suite="demo")
-    shown = app.table[0].value
-    assert set(shown["Method"]) == set(CURVES), "the teacher is a reference line, not a competitor"
-    for _, row in board(home).query("student == 'resnet8'").iterrows():
-        cell = shown.loc[shown["Method"] == row["method"], "Best"].item()
-        assert cell == words.spread(row["best_mean_frac"], row["best_std_frac"])
-    assert len(app.get("plotly_chart")) == 2
-
-
-def test_compare_takes_runs_from_the_url(visit: Visit, seeded: Seeded) -> None:
-    app = visit("compare", ids=seeded.finished[:2], metric="test_loss", x="images_seen")
-    assert not app.exception
-    assert app.multiselect[0].value == seeded.finished[:2]
-    assert [s.value for s in app.selectbox] == ["test_loss"]
-    assert set(app.table[0].value["Method"]) == {"base", "kd"}
-
-
-def test_compare_ignores_nonsense_in_the_url(visit: Visit, seeded: Seeded) -> None:
-    app = visit("compare", ids=["nobody"], metric="' or 1=1", x="banana", suite="none")
-    assert not app.exception
 
 
 def test_run_shows_best_last_and_teacher(visit: Visit, home: Home, seeded: Seeded) -> None:
