@@ -18,6 +18,8 @@ from kdengine.errors import KdError
 from kdengine.eventlog import Reject
 from kdengine.events import EpochEnded
 from kdengine.home import Home
+from kdengine.labels import Labels
+from kdengine.labels import read as read_labels
 from kdengine.rundir import Request, RunDir, run_dirs
 from kdengine.status import RunStatus, is_over, status_of, view
 from store.connection import Connection
@@ -26,6 +28,7 @@ from store.rows import Row, apply, arrow, epoch_rows, first_row, term_rows
 BATCH_EVENTS = 20_000  # a rebuild of many runs shows its progress and keeps its transactions small
 ETA_SLACK_FRAC = 0.1  # an expectation is rewritten when it moves by more than this share of what is left
 SETTLED_NS = 1_000_000_000
+SPEC_FAULT, LABELS_FAULT = -1, -2  # places among the rejects of what is no line of the log
 TABLES = ("runs", "epochs", "terms", "artifacts", "intake.offsets", "intake.rejects")
 
 Signature = tuple[int, int, int]
@@ -38,6 +41,8 @@ class _Known:
     position: int = 0
     status: str = ""
     artifacts: frozenset[tuple[str, int]] = frozenset()
+    labels: Labels = Labels()
+    labels_fault: str = ""  # why the run shows the labels of its launch though it was given others
     expected_at: datetime | None = None
     signature: Signature | None = None
     settled: bool = False  # over, and its folder so long unchanged that one more change must show in the signature
@@ -131,6 +136,7 @@ class Intake:
         after.expected_at = _expected(run, self._home, status, before.expected_at if before else None)
         if before is None or before.status != status or before.signature is None or before.signature[0] != signature[0]:
             after.artifacts = frozenset((a.name, a.bytes) for a in run.artifacts() if is_over(status) or not _grows(a.name))
+        after.labels, after.labels_fault = _labels(run, request)
         if before and not change.fresh and not change.rejects and _same(before, after):
             before.signature, before.settled = after.signature, after.settled
             return None
@@ -156,9 +162,10 @@ class Intake:
         with connection.cursor() as cursor:
             self._types = {name: _column_types(cursor, name) for name in TABLES}
             known = {row[0]: _Known(row[1]) for row in cursor.execute("SELECT run_id, position FROM intake.offsets").fetchall()}
-            for run_id, status, expected in cursor.execute("SELECT run_id, status, expected_at FROM runs").fetchall():
+            cursor.execute("SELECT run_id, status, expected_at, tags, note FROM runs")
+            for run_id, status, expected, tags, note in cursor.fetchall():
                 known.setdefault(run_id, _Known()).status = status
-                known[run_id].expected_at = expected
+                known[run_id].expected_at, known[run_id].labels = expected, Labels(tuple(tags or ()), note or "")
             held: dict[str, set[tuple[str, int]]] = {}
             for run_id, name, size in cursor.execute("SELECT run_id, name, bytes FROM artifacts").fetchall():
                 held.setdefault(run_id, set()).add((name, size))
@@ -177,6 +184,7 @@ class Intake:
             self._write_runs(cursor, sound)
             self._write_events(cursor, sound)
             _delete(cursor, "artifacts", [change.run_id for change in sound])
+            _delete(cursor, "intake.rejects", [change.run_id for change in sound], f"position = {LABELS_FAULT}")
             files = [{"run_id": c.run_id, "name": name, "bytes": size} for c in sound for name, size in sorted(c.after.artifacts)]
             self._insert(cursor, "artifacts", files)
             self._write_books(cursor, changes)
@@ -190,6 +198,7 @@ class Intake:
                 apply(row, event)
             row["bad_lines"] = (row.get("bad_lines") or 0) + len(change.rejects)
             row.update(status=change.after.status, expected_at=change.after.expected_at)
+            row.update(tags=list(change.after.labels.tags), note=change.after.labels.note)
             rows.append(row)
         self._insert(cursor, "runs", rows, replace=True)
 
@@ -218,11 +227,10 @@ class Intake:
         offsets = [{"run_id": change.run_id, "position": change.after.position} for change in changes]
         self._insert(cursor, "intake.offsets", offsets, replace=True)
         rejects = [
-            {"run_id": change.run_id, "position": reject.position, "line": reject.text, "fault": "no event"}
-            for change in changes
-            for reject in change.rejects
+            _reject(change.run_id, reject.position, reject.text, "no event") for change in changes for reject in change.rejects
         ]
-        rejects += [{"run_id": c.run_id, "position": -1, "line": "spec.json", "fault": c.fault} for c in changes if c.fault]
+        rejects += [_reject(c.run_id, SPEC_FAULT, "spec.json", c.fault) for c in changes if c.fault]
+        rejects += [_reject(c.run_id, LABELS_FAULT, "labels.json", f) for c in changes if (f := c.after.labels_fault)]
         self._insert(cursor, "intake.rejects", rejects, replace=True)
         bump_version(cursor)
 
@@ -259,9 +267,13 @@ def _transaction(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise
 
 
-def _delete(cursor: duckdb.DuckDBPyConnection, table: str, run_ids: list[str]) -> None:
+def _delete(cursor: duckdb.DuckDBPyConnection, table: str, run_ids: list[str], which: str = "true") -> None:
     if run_ids:
-        cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?::VARCHAR[]))", [run_ids])
+        cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?::VARCHAR[])) AND {which}", [run_ids])
+
+
+def _reject(run_id: str, position: int, line: str, fault: str) -> Row:
+    return {"run_id": run_id, "position": position, "line": line, "fault": fault}
 
 
 def _stored_rows(cursor: duckdb.DuckDBPyConnection, run_ids: list[str]) -> dict[str, Row]:
@@ -300,9 +312,17 @@ def _signature(run: RunDir) -> Signature:
 
 
 def _same(before: _Known, after: _Known) -> bool:
-    return (before.position, before.status, before.expected_at, before.artifacts) == (
-        after.position, after.status, after.expected_at, after.artifacts,
+    return (before.position, before.status, before.expected_at, before.artifacts, before.labels, before.labels_fault) == (
+        after.position, after.status, after.expected_at, after.artifacts, after.labels, after.labels_fault,
     )  # fmt: skip
+
+
+def _labels(run: RunDir, request: Request) -> tuple[Labels, str]:
+    """The run's tags and note; where somebody broke their file, those of its launch, and why."""
+    try:
+        return read_labels(run), ""
+    except (KdError, ValueError) as error:  # ValueError: the folder is just being removed
+        return Labels(request.spec.tags, request.spec.note), str(error)
 
 
 def _grows(name: str) -> bool:
