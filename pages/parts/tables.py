@@ -6,16 +6,19 @@ Reads: the frames it is given. Writes: nothing. Never: Streamlit (``blocks.table
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from pages.parts import words
 
 Kind = Literal["text", "number", "percent", "progress", "sparkline", "wide"]
+SPARK_POINTS = 40
 HEX = {
     "gray": "#7d828b",
     "blue": "#3b82d6",
@@ -219,6 +222,10 @@ def _share(done: Any, total: Any) -> float:
 
 
 def _points(curve: Any) -> list[float]:
+    """Return what a sparkline of a few millimetres can show, in percent: at most ``SPARK_POINTS``, the last one among them."""
     if curve is None or isinstance(curve, float):
         return []
-    return [100 * float(v) for v in curve if not words.missing(v)]
+    values = np.asarray(curve, np.float32)
+    values = values[np.isfinite(values)]
+    kept: list[float] = (100 * values[:: -max(1, math.ceil(len(values) / SPARK_POINTS))][::-1]).round(1).tolist()
+    return kept

@@ -76,8 +76,16 @@ def test_the_runs_table_in_words() -> None:
     )
     queued = tables.runs(runs_frame(status="queued", position=3, epoch=np.nan, best_top1_frac=np.nan, curve=None), now=NOW)
     row = queued.frame.data.iloc[0]
-    assert row["Left"] == "place 3" and row["Progress"] == 0 and pd.isna(row["Best"]) and row["Curve"] == []
+    assert row["Left"] == "place 3" and row["Progress"] == 0 and pd.isna(row["Best"]) and len(row["Curve"]) == 0
     assert list(queued.columns) == list(queued.frame.data.columns)
+
+
+def test_a_sparkline_is_thin_and_ends_where_the_curve_ends() -> None:
+    curve = np.linspace(0, 0.9, 240, dtype=np.float32)
+    points = tables.runs(runs_frame(curve=curve), now=NOW).frame.data.iloc[0]["Curve"]
+    assert len(points) <= tables.SPARK_POINTS and points[-1] == 90.0 and points == sorted(points)
+    with_gap = tables.runs(runs_frame(curve=np.array([0.1, np.nan, 0.3], np.float32)), now=NOW).frame.data.iloc[0]["Curve"]
+    assert with_gap == [10.0, 30.0]
 
 
 def test_an_empty_runs_table() -> None:
