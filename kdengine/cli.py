@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kdengine import __version__, cli_catalogue, runner, suites, terminal
+from kdengine import __version__, cli_catalogue, labels, runner, suites, terminal
 from kdengine.cli_frame import AsJson, Commands, find_home
 from kdengine.errors import SpecError
 from kdengine.home import Home
@@ -213,6 +214,28 @@ def retry(run_id: RunId, no_follow: NoFollow = False, as_json: AsJson = False) -
     home = find_home(as_json)
     fresh = find_run(home, runner.retry(home, run_id))
     _launched(home, [fresh.run_id], fresh.read_request().spec.summary(), not no_follow, as_json)
+
+
+@app.command("label")
+def label_(
+    run_ids: RunIds,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find the run by, added. Repeatable.")] = None,
+    untag: Annotated[list[str] | None, typer.Option(help="A tag to take away. Repeatable.")] = None,
+    note: Annotated[str | None, typer.Option(help="Free text in place of the note; '' for none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give runs tags and a note after their launch; without options, show what they have."""
+    home = find_home(as_json)
+    runs = [find_run(home, part) for part in run_ids]
+    if tag or untag or note is not None:
+        found = {run.run_id: labels.retag(run, add=tag or (), remove=untag or (), note=note) for run in runs}
+    else:
+        found = {run.run_id: labels.read(run) for run in runs}
+    if as_json:
+        terminal.show_json([{"run_id": run_id} | asdict(held) for run_id, held in found.items()])
+        return
+    for run_id, held in found.items():
+        out.print(f"{run_id}  {' '.join(held.tags) or '(no tags)'}  {held.note}", highlight=False, markup=False, soft_wrap=True)
 
 
 cli_catalogue.add_to(app)

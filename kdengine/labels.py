@@ -64,12 +64,12 @@ def write(run: RunDir, *, tags: Iterable[str] | None = None, note: str | None = 
     return _change(run, new)
 
 
-def retag(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Labels:
-    """Add and remove single tags, the rest and the note stay; return the labels as they stand now. Raises: see ``write``."""
+def retag(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = (), note: str | None = None) -> Labels:
+    """Add and remove single tags, the others stay; the note too, unless given. Returns and raises as ``write`` does."""
     gone, more = set(remove), tuple(add)
 
     def new(old: Callable[[], Labels]) -> Labels:
-        return checked([*(tag for tag in old().tags if tag not in gone), *more], old().note)
+        return checked([*(tag for tag in old().tags if tag not in gone), *more], old().note if note is None else note)
 
     return _change(run, new)
 

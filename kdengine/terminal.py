@@ -21,8 +21,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdengine import runner
-from kdengine.errors import Problem
+from kdengine import labels, runner
+from kdengine.errors import KdError, Problem
 from kdengine.events import Ended, EpochEnded, Notice
 from kdengine.home import Home
 from kdengine.rundir import RunDir
@@ -230,6 +230,8 @@ def run_panel(shown: RunView, run: RunDir) -> Panel:
         if shown.request.teacher_run:
             table.add_row("teacher", shown.request.teacher_run)
         table.add_row("spec", Text(_changed_fields(shown.request.spec)))
+        for word, text in _labels_of(run).items():
+            table.add_row(word, Text(text))
     table.add_row("folder", Text(str(run.path)))
     body: list[Table | Text] = [table]
     if shown.status in (RunStatus.FAILED, RunStatus.LOST):
@@ -340,6 +342,14 @@ def _word(value: object) -> str:
 
 def _mean_std(mean: float, std: float | None) -> str:
     return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
+
+
+def _labels_of(run: RunDir) -> dict[str, str]:
+    try:
+        held = labels.read(run)
+    except (KdError, ValueError) as error:  # a broken file of labels hides nothing else of the run
+        return {"labels": str(error)}
+    return {word: text for word, text in (("tags", " ".join(held.tags)), ("note", held.note)) if text}
 
 
 def _changed_fields(spec: RunSpec) -> str:

@@ -79,7 +79,7 @@ def test_help_is_light_and_lists_the_commands() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "kdengine", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    commands = {"run", "suite", "queue", "status", "cancel", "resume", "retry", "methods", "models", "datasets", "demo"}
+    commands = {"run", "suite", "queue", "status", "cancel", "resume", "retry", "label", "methods", "models", "datasets", "demo"}
     assert commands <= set(done.stdout.split())
     assert "torch" not in done.stderr and "pandas" not in done.stderr
 
@@ -132,6 +132,20 @@ def test_cancel_resume_and_retry(home: Home, spec: Spec) -> None:
     assert kd("resume", run_id).exit_code == 0 and status_of(RunDir(home.runs / run_id), home) is RunStatus.FINISHED
     assert kd("resume", run_id).exit_code == 1
     assert shown(kd("retry", run_id, "--no-follow", "--json"))[0]["retry_of"] == run_id
+
+
+def test_runs_are_labelled_after_their_launch(home: Home) -> None:
+    one, two = (RunDir.create(home, RunSpec(seed=n, tags=("old",))).run_id for n in range(2))
+    assert kd("label", one, two, "--tag", "a", "--tag", "b", "--untag", "old", "--note", "[bold] stays").exit_code == 0
+    found = shown(kd("label", one, two, "--json"))
+    assert found == [{"run_id": run_id, "tags": ["a", "b"], "note": "[bold] stays"} for run_id in (one, two)]
+    assert f"{one}  a b  [bold] stays" in kd("label", one).stdout
+    assert "a b" in kd("status", one).stdout and "[bold] stays" in kd("status", one).stdout
+    wrong = kd("label", one, "--tag", "two words", "--note", "x" * 2001)
+    assert wrong.exit_code == 2 and wrong.stderr.count("allowed") == 2 and "Traceback" not in wrong.output
+    assert shown(kd("label", one, "--json"))[0]["tags"] == ["a", "b"]
+    (home.runs / one / "labels.json").write_text("{")
+    assert kd("label", one).exit_code == 2 and kd("status", one).exit_code == 0
 
 
 def test_suite_is_a_grid_with_shared_teachers(home: Home) -> None:

@@ -33,6 +33,7 @@ def test_what_is_left_out_stays(run: RunDir) -> None:
 def test_single_tags_come_and_go(run: RunDir) -> None:
     labels.retag(run, add=["a", "first", "a"])
     assert labels.retag(run, add=["b"], remove=["first", "never"]) == Labels(("a", "b"), "as launched")
+    assert labels.retag(run, remove=["a"], note="new") == labels.read(run) == Labels(("b",), "new")
 
 
 def test_the_request_and_its_identity_never_change(home: Home, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
