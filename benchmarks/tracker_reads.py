@@ -4,7 +4,7 @@ Reads: a home filled by ``benchmarks.invented``. Writes: the other tools' stores
 
 ``--trackers PYTHON`` names the interpreter of an environment with mlflow, trackio, pandas and pyarrow. Filling MLflow takes about
 ten minutes for 1,000 runs of 240 epochs; a folder that is filled already is used again. Every question is asked in the quickest
-way that the tool's API has: MLflow's one query for the histories of many runs; Trackio's batch of runs, which holds every measure.
+way that the tool's API has: MLflow's one query for the histories of many runs; Trackio's batch of runs, with every measure.
 """
 
 from __future__ import annotations
