@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdengine import catalogue
 from kdengine.errors import KdError, Problem, unknown
 from store.columns import COLUMNS
 from store.db import Store
@@ -231,6 +232,30 @@ def speed(store: Store, ids: Sequence[str]) -> pd.DataFrame:
         FROM epochs e JOIN runs r USING (run_id) WHERE e.{_IN_IDS} AND e.network = 'student'
         GROUP BY ALL ORDER BY images_per_s DESC NULLS LAST, r.run_id"""
     return store.frame(sql, {"ids": list(ids)})
+
+
+def method_costs(store: Store) -> pd.DataFrame:
+    """Return what each method costs beside learning from labels alone, measured on the finished runs here, cheapest first.
+
+    A run's time per image is that of its main phase (median over epochs), divided by the median of the runs without a teacher
+    of the same student, dataset, image size, batch size, precision, threads and processor. Runs without such a measure are out.
+
+    Columns:
+        method, cost_x (times the labels-only time per image, median of the runs), low_x, high_x (least and greatest of the
+        runs), n (runs).
+    """
+    alike = "student, dataset, image_size, batch_size, precision, threads, device_name"
+    sql = f"""WITH own AS (
+            SELECT run_id, 1 / median(images_per_s) AS image_s FROM epochs
+            WHERE network = 'student' AND images_per_s > 0 GROUP BY run_id),
+        each AS (SELECT method, {alike}, image_s FROM runs JOIN own USING (run_id) WHERE status = 'finished'),
+        alone AS (
+            SELECT {alike}, median(image_s) AS alone_s FROM each WHERE method IN (SELECT unnest($plain::VARCHAR[])) GROUP BY ALL)
+        SELECT method, median(image_s / alone_s) AS cost_x, min(image_s / alone_s) AS low_x, max(image_s / alone_s) AS high_x,
+            count(*)::INTEGER AS n
+        FROM each JOIN alone USING ({alike}) GROUP BY method ORDER BY cost_x, method"""
+    plain = [label.key for label in catalogue.labels().values() if label.family == "plain"]
+    return store.frame(sql, {"plain": plain})
 
 
 def suites(store: Store) -> pd.DataFrame:

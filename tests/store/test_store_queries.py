@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from kdengine.errors import KdError
+from kdengine.events import Ended
 from kdengine.home import Home
 from store import queries, schema
 from store.columns import COLUMNS
 from store.db import Store
 from tests.store.conftest import MakeRun
+from tests.store.killing import epoch, started
 
 CALLS: dict[str, Callable[[Store, list[str]], Any]] = {
     "runs": lambda store, ids: queries.runs(store),
@@ -26,6 +28,7 @@ CALLS: dict[str, Callable[[Store, list[str]], Any]] = {
     "leaderboard": lambda store, ids: queries.leaderboard(store),
     "results": lambda store, ids: queries.results(store, ids),
     "speed": lambda store, ids: queries.speed(store, ids),
+    "method_costs": lambda store, ids: queries.method_costs(store),
     "suites": lambda store, ids: queries.suites(store),
     "newest": lambda store, ids: queries.newest(store, 2),
     "artifacts": lambda store, ids: queries.artifacts(store, ids[0]),
@@ -109,6 +112,29 @@ def test_results_of_a_run_are_those_of_its_epochs(filled: Store) -> None:
     chosen = epochs.loc[epochs.val_top1_frac.idxmax()] if epochs.val_top1_frac.notna().any() else None
     assert chosen is None or first.val_choice_frac == chosen.test_top1_frac
     assert queries.results(filled, []).empty and list(queries.results(filled, []).columns) == list(found.columns)
+
+
+def test_a_method_costs_what_it_takes_beside_labels_alone(home: Home, make_run: MakeRun) -> None:
+    kinds = (
+        ("base", "resnet8", None, (1000, 800)),
+        ("kd", "resnet8", "resnet20", (500, 400, 250)),
+        ("kd", "resnet14", "resnet20", (9,)),
+    )
+    for method, student, teacher, speeds in kinds:
+        for seed, speed in enumerate(speeds):
+            run = make_run(method=method, student=student, teacher=teacher, seed=seed, done=0, end=None)
+            run.append_event(started(1))
+            run.append_event(epoch(1, epochs=1, images_per_s=float(speed)))
+            run.append_event(Ended(how="finished", elapsed_s=1.0))
+    with Store.open(home) as store:
+        store.take_in()
+        found = queries.method_costs(store).set_index("method")
+    alone_s = statistics.median((1 / 1000, 1 / 800))
+    assert found.loc["base"].tolist() == pytest.approx([1.0, 1 / 1000 / alone_s, 1 / 800 / alone_s, 2])
+    expected = [1 / speed / alone_s for speed in (400, 500, 250)]
+    assert found.loc["kd"].tolist() == pytest.approx([*expected, 3]), (
+        "a student never trained alone has nothing to be compared with"
+    )
 
 
 def test_other_params_are_no_replica(home: Home, make_run: MakeRun) -> None:
