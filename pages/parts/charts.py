@@ -36,7 +36,8 @@ VARIANT = ("recipe", "epochs", "batch_size", "lr", "train_images", "generation",
 class Line:
     """One curve: its ``name``, how it is drawn, ``x`` and ``y`` of equal length, a band from ``low`` to ``high`` if there is one.
 
-    ``weight`` is the width in pixels; ``note`` is the text of the hover beside name and value.
+    ``weight`` is the width in pixels; ``note`` is the text of the hover beside name and value; a line that is not ``named`` has
+    no label at its end.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Line:
     high: np.ndarray | None = None
     weight: float = 2.0
     note: str = ""
+    named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,8 @@ class Reference:
     value: float
 
 
-def mean_curves(
-    frame: pd.DataFrame,
-    *,
-    metric: str,
-    x: str = "epoch",
-    references: Sequence[tuple[str, float]] = (),
-    epochs: int | None = None,
-    height: int = 440,
-) -> go.Figure:
+def mean_curves(frame: pd.DataFrame, *, metric: str, x: str = "epoch", references: Sequence[tuple[str, float]] = (),
+                epochs: int | None = None, height: int = 440) -> go.Figure:  # fmt: skip
     """Draw one line per method (and pair, and dataset, where they differ): the mean over seeds, and its band.
 
     ``frame``: columns method, student, teacher, dataset, x, mean, low, high, n, as ``queries.mean_curves`` returns them (and
@@ -74,6 +69,13 @@ def mean_curves(
     ends, so that it stands still while runs grow. At most 40 lines are drawn.
     """
     scale = 100.0 if words.MEASURES[metric].unit == "percent" else 1.0
+    levels = [Reference(name, value * scale) for name, value in references]
+    lines, end = mean_lines(frame, scale), epochs if x == "epoch" else None
+    return draw(lines, y=words.MEASURES[metric], x=x, references=levels, height=height, x_end=end)
+
+
+def mean_lines(frame: pd.DataFrame, scale: float = 1.0) -> list[Line]:
+    """Return the mean curves of a frame as lines with names and styles of their own, values times ``scale``; at most 40."""
     lines: list[Line] = []
     drawn: dict[str, int] = {}  # method -> lines so far
     for name, part in list(frame.assign(name=line_names(frame)).groupby("name", sort=False))[:MAX_LINES]:
@@ -87,8 +89,7 @@ def mean_curves(
             band = {"low": _floats(part["low"]) * scale, "high": _floats(part["high"]) * scale}
         note = f"n = {int(part['n'].max())}"
         lines.append(Line(str(name), style, _floats(part["x"]), _floats(part["mean"]) * scale, note=note, **band))
-    levels = [Reference(name, value * scale) for name, value in references]
-    return draw(lines, y=words.MEASURES[metric], x=x, references=levels, height=height, x_end=epochs if x == "epoch" else None)
+    return lines
 
 
 def line_names(frame: pd.DataFrame) -> list[str]:
@@ -182,13 +183,14 @@ def load(frame: pd.DataFrame, column: str, title: str, unit: str, height: int = 
 
 
 def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequence[Reference] = (), height: int = 320,
-         from_zero: bool = False, x_end: float | None = None) -> go.Figure:  # fmt: skip
-    """Draw lines with their names at their ends. Accuracy begins where the data is, counts and seconds at zero."""
-    labelled = len(lines) <= MAX_LABELS
-    low, high = _range(lines, references, y.unit, from_zero)
-    x_axis = _x_axis(x, lines, x_end)
+         from_zero: bool = False, x_end: float | None = None, under: Sequence[Line] = ()) -> go.Figure:  # fmt: skip
+    """Draw lines with their names at their ends, above those of ``under``. Accuracy begins where the data is, counts at zero."""
+    named = [line for line in lines if line.named]
+    labelled = len(named) <= MAX_LABELS
+    low, high = _range([*under, *lines], references, y.unit, from_zero)
+    x_axis = _x_axis(x, [*under, *lines], x_end)
     end = x_axis["range"][1]
-    reaching = [line.name for line in lines if labelled and len(line.x) and line.x[-1] >= 0.9 * end]
+    reaching = [line.name for line in named if labelled and len(line.x) and line.x[-1] >= 0.9 * end]
     longest = max((len(name) for name in [*reaching, *(r.name for r in references)]), default=0)
     layout = _layout(height, legend=not labelled, right=min(260, 12 + LETTER_PX * longest))
     layout["xaxis"] |= x_axis
@@ -198,9 +200,10 @@ def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequenc
         "ticksuffix": " %" if y.unit == "percent" else "",
     }
     layout["shapes"] = [{"xref": "paper", "x0": 0, "x1": 1, "y0": r.value, "y1": r.value} | LEVEL for r in references]
-    layout["annotations"] = _labels(lines if labelled else [], references, (low, high), height, end)
+    layout["annotations"] = _labels(named if labelled else [], references, (low, high), height, end)
     bands = [_band(line) for line in lines if line.low is not None and line.high is not None]
-    return go.Figure(data=[*bands, *(_curve(line, y.unit) for line in lines)], layout=layout)
+    below = [_curve(line, y.unit) for line in under]
+    return go.Figure(data=[*below, *bands, *(_curve(line, y.unit) for line in lines)], layout=layout)
 
 
 def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequence[tuple[str, float]] = ()) -> go.Figure:
