@@ -220,6 +220,21 @@ def results(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     return store.frame(sql, {"ids": list(ids)})
 
 
+def standing(store: Store, settings: Sequence[str]) -> pd.DataFrame:
+    """Return how the runs of these settings stand: one row per run and network, newest run first. A run without an ended epoch
+    has one row, its network and accuracies empty.
+
+    Columns:
+        run_id, setting, seed, status, suite, phase, epochs (asked for), network, epoch (main epochs done), best_frac,
+        last_frac (top-1 on test), elapsed_s (s), teacher_run, created_at (UTC), eta_s (s left, now).
+    """
+    sql = f"""SELECT r.run_id, r.setting, r.seed, r.status, r.suite, r.phase, r.epochs, b.network, b.epoch,
+            b.best_top1_frac AS best_frac, b.last_top1_frac AS last_frac, r.elapsed_s, r.teacher_run, r.created_at, {_ETA}
+        FROM (SELECT * FROM runs WHERE setting IN (SELECT unnest($settings::VARCHAR[]))) r LEFT JOIN best b USING (run_id)
+        ORDER BY r.created_at DESC, r.run_id DESC, b.network"""
+    return store.frame(sql, {"settings": list(settings)})
+
+
 def speed(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     """Return how fast each run trained: medians over its main epochs, fastest first.
 

@@ -27,6 +27,7 @@ CALLS: dict[str, Callable[[Store, list[str]], Any]] = {
     "epochs": lambda store, ids: queries.epochs(store, ids[0]),
     "leaderboard": lambda store, ids: queries.leaderboard(store),
     "results": lambda store, ids: queries.results(store, ids),
+    "standing": lambda store, ids: queries.standing(store, list(queries.run(store, ids[0])["setting"])),
     "speed": lambda store, ids: queries.speed(store, ids),
     "method_costs": lambda store, ids: queries.method_costs(store),
     "suites": lambda store, ids: queries.suites(store),
@@ -99,6 +100,21 @@ def test_the_leaderboard_is_the_mean_over_seeds(filled: Store) -> None:
     assert kd.last_mean_frac == pytest.approx(0.74) and kd.images_per_s == 102
     view = filled.frame("SELECT * FROM leaderboard WHERE method = 'kd'").iloc[0]
     assert (view.best_mean_frac, view.n) == (kd.best_mean_frac, 3)
+
+
+def test_standing_shows_every_network_and_runs_without_an_epoch(home: Home, make_run: MakeRun) -> None:
+    make_run(method="dml", peers=("resnet14",), seed=0, top1=[0.5, 0.7, 0.6], networks=("student", "peer1"))
+    make_run(method="dml", peers=("resnet14",), seed=1, done=0, end=None)
+    make_run(method="dml", peers=("resnet20",), seed=0)
+    with Store.open(home) as store:
+        store.take_in()
+        setting = store.frame("SELECT DISTINCT setting FROM runs WHERE peers = ['resnet14']").setting
+        found = queries.standing(store, list(setting))
+        assert queries.standing(store, []).empty
+    assert list(found.seed) == [1, 0, 0] and set(found.network.dropna()) == {"student", "peer1"}
+    assert found.status.iloc[0] == "queued" and found.best_frac.isna().iloc[0]
+    student = found[found.network == "student"].iloc[0]
+    assert (student.best_frac, student.last_frac, student.epoch) == (0.7, pytest.approx(0.6), 3)
 
 
 def test_results_of_a_run_are_those_of_its_epochs(filled: Store) -> None:
