@@ -53,7 +53,7 @@ def _entry(name: str) -> Entry:
     if faults:
         raise _broken(file, "; ".join(faults))
     method = _classes(module)[0]
-    method.Params = module.Params  # so that a method file need not say it twice
+    method.CARD, method.Params = module.CARD, module.Params  # so that a method file need not say it twice
     return Entry(module.CARD, module.Params, method, tuple(module.LOSSES), inspect.getdoc(module) or "", file)
 
 

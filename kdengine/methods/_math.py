@@ -62,6 +62,11 @@ def ce(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
+def log_softened(logits: Tensor, T: float) -> Tensor:
+    """Return ``log softmax(logits / T)`` over the classes, ``(B, K)``."""
+    return F.log_softmax(logits / T, dim=1)
+
+
 @exact
 def soft_kl(logits_s: Tensor, logits_t: Tensor, T: float) -> Tensor:
     """Softened divergence: ``T^2 / B * sum_n KL(softmax(z_t / T) || softmax(z_s / T))``.
@@ -69,8 +74,7 @@ def soft_kl(logits_s: Tensor, logits_t: Tensor, T: float) -> Tensor:
     Both ``(B, K)``. The sum runs over the classes and only the batch is averaged; averaging over the classes too, as
     ``kl_div``'s default does, makes the loss K times too small. ``T^2`` keeps the gradient's size when T changes.
     """
-    log_s = F.log_softmax(logits_s / T, dim=1)
-    log_t = F.log_softmax(logits_t / T, dim=1)
+    log_s, log_t = log_softened(logits_s, T), log_softened(logits_t, T)
     return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True) * (T * T)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, soft_kl
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="ban",
@@ -92,3 +92,8 @@ class Ban(contract.Method):
             "ce": p.lambda_ce * ce(logits, batch.y),
             "kd": p.lambda_kd * ban(logits, teacher.outputs.logits, p.T),
         }
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the probabilities of this generation and of the one before."""
+        sides = ("this generation", "the one before")
+        return (Compared.answers(student.outputs.logits, teacher.outputs.logits, self.params.T, sides=sides),)

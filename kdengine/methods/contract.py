@@ -16,11 +16,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from kdengine.methods._math import log_softened, match_size
 from kdengine.models.contract import NetInfo, Outputs
 
 Family = Literal["response", "feature", "relation", "online", "self", "plain"]
 Need = Literal["logits", "embedding", "stages", "preacts", "stem", "blocks", "norms", "index", "input_gradients", "views"]
 TeacherMode = Literal["none", "frozen", "graph", "trained"]
+Kind = Literal["probabilities", "scores", "values", "matrix", "maps", "masks", "channels", "points", "images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +183,43 @@ class Phase:
     milestones: tuple[float, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One picture of what a method compares, at its knobs: what the loss sees of the student beside what it sees of the teacher.
+
+    ``student``, ``teacher``: tensors of one shape (None: that side has none), ``of (n,)``: the images of the batch that
+    they are about (None: all B, in order). Shapes by ``kind``: ``probabilities (n, K)``, rows sum to 1; ``scores (n, K)``;
+    ``values (m,)``, or ``(n, m)`` with a row for each image; ``matrix (R, C)``, or ``(n, R, C)``; ``maps (n, H, W)``, laid over
+    the image; ``masks (n, C, H, W)``: 0 silent, 1 active, between undecided; ``channels (n, C, H, W)``; ``points (n, D)``, drawn
+    in two dimensions, ``joint`` where both sides live in one space; ``images (n, 3, H, W)``, normalised as ``Batch.x``.
+    ``note`` says in plain words what to look for, ``sides`` what the two tensors are, ``axes`` what rows and columns (of a
+    matrix) or entries (of values) are.
+    """
+
+    title: str
+    kind: Kind
+    student: Tensor | None
+    teacher: Tensor | None
+    note: str
+    sides: tuple[str, str] = ("student", "teacher")
+    axes: tuple[str, str] = ("", "")
+    of: Tensor | None = None
+    joint: bool = False
+
+    @classmethod
+    def answers(cls, logits_s: Tensor, logits_t: Tensor | None, T: float = 1.0, **more: Any) -> Compared:
+        """Return the class probabilities at temperature ``T`` of logits ``(B, K)``, as ``soft_kl`` compares them."""
+        alike = "The loss is small where both networks give every class the same share."
+        note = str(more.pop("note", alike if logits_t is not None else "The label wants all of the share for one class."))
+        own, theirs = (None if z is None else log_softened(z, T).exp() for z in (logits_s, logits_t))
+        title = "Class probabilities" + ("" if T == 1 else f" at temperature {T:g}")
+        return cls(title, "probabilities", own, theirs, note, **more)
+
+
 class Method(nn.Module):
     """Base of every method. Adapters are submodules, banks and constants are buffers, so a checkpoint holds them."""
 
+    CARD: ClassVar[Card]  # set, like Params, when the file is found
     Params: ClassVar[type[Params]] = Params
 
     def __init__(self, params: Any, student: NetInfo, teacher: NetInfo | None, peers: dict[str, NetInfo], data: DataInfo) -> None:
@@ -212,6 +248,22 @@ class Method(nn.Module):
         ``View``, or None where the card has no teacher or the phase does not run it.
         """
         raise NotImplementedError
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return pictures of what ``loss`` compares when called with the same arguments, at least one; gradients are not needed.
+
+        If a method file says nothing else: the class probabilities, and the embeddings and where the last map is active if the
+        card needs them.
+        """
+        needs, own, theirs = self.CARD.needs, student.outputs, None if teacher is None else teacher.outputs
+        found = [Compared.answers(own.logits, None if theirs is None else theirs.logits)]
+        if "embedding" in needs:
+            note = "Each point is an image; images of one class should lie together."
+            found.append(Compared("Embeddings", "points", own.embedding, theirs and theirs.embedding, note))
+        if theirs is not None and own.stages and theirs.stages and "stages" in needs:
+            map_s, map_t = (x.square().mean(1) for x in match_size(own.stages[-1], theirs.stages[-1]))
+            found.append(Compared("Activity after the last stage", "maps", map_s, map_t, "Bright: where the map is active."))
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, soft_kl
-from kdengine.methods.contract import Batch, Card, Phase, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Phase, Progress, View, knob
 
 CARD = Card(
     key="dml",
@@ -85,3 +85,8 @@ class Dml(contract.Method):
             terms[f"{own}ce"] = ce(z, batch.y)
             terms[f"{own}kl"] = self.params.lambda_kd * sum(others[1:], others[0]) / len(others)
         return terms
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the student's probabilities beside those of every peer."""
+        own = student.outputs.logits
+        return tuple(Compared.answers(own, p.outputs.logits, sides=("student", name)) for name, p in student.peers.items())

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, soft_kl
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="kd",
@@ -83,3 +83,7 @@ class Kd(contract.Method):
             "ce": p.lambda_ce * ce(logits, batch.y),
             "kd": p.lambda_kd * kd(logits, teacher.outputs.logits, p.T),
         }
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the softened probabilities of both networks."""
+        return (Compared.answers(student.outputs.logits, teacher.outputs.logits, self.params.T),)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, mse
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="logits",
@@ -78,3 +78,8 @@ class Logits(contract.Method):
             "ce": p.lambda_ce * ce(logits_s, batch.y),
             "logits": p.lambda_kd * logits(logits_s, teacher.outputs.logits),
         }
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the scores of both networks."""
+        note = "The loss grows with the square of the gap between two bars of a class; probabilities do not come into it."
+        return (Compared("Class scores (logits)", "scores", student.outputs.logits, teacher.outputs.logits, note),)
