@@ -74,11 +74,11 @@ def mean_curves(frame: pd.DataFrame, *, metric: str, x: str = "epoch", reference
     return draw(lines, y=words.MEASURES[metric], x=x, references=levels, height=height, x_end=end)
 
 
-def mean_lines(frame: pd.DataFrame, scale: float = 1.0) -> list[Line]:
-    """Return the mean curves of a frame as lines with names and styles of their own, values times ``scale``; at most 40."""
+def mean_lines(frame: pd.DataFrame, scale: float = 1.0, most: int = MAX_LINES) -> list[Line]:
+    """Return the mean curves of a frame as lines with names and styles of their own, values times ``scale``."""
     lines: list[Line] = []
     drawn: dict[str, int] = {}  # method -> lines so far
-    for name, part in list(frame.assign(name=line_names(frame)).groupby("name", sort=False))[:MAX_LINES]:
+    for name, part in list(frame.assign(name=line_names(frame)).groupby("name", sort=False))[:most]:
         part, method = part.sort_values("x"), str(part["method"].iloc[0])
         style = style_of(method)
         if drawn.setdefault(method, 0):  # the same method again, on another pair: same colour, another dash

@@ -1,36 +1,121 @@
-"""The tab with the curves: mean and band over seeds, one panel per dataset.
+"""The tab with the curves: mean and band over seeds, one panel per dataset, levels to compare with.
 
 Reads: the store through ``fetch``. Writes: the URL. Never: arithmetic (``figures`` does it).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import pandas as pd
 import streamlit as st
 
-from pages.parts import blocks, charts, fetch, state, words
-from pages.parts.compare import selection
+from kdengine import catalogue
+from pages.parts import blocks, fetch, state, words
+from pages.parts.compare import figures, selection
+from pages.parts.compare.selection import Chosen
+
+PANELS = 4
+ACCURACY = "test_top1_frac"
+LEVELS = {"teacher": "Teacher", "alone": "Student alone", "printed": "Published values", "runs": "Single runs"}
+HELP = {
+    "teacher": "What the teacher reached: a dashed line, where the teacher is not compared itself",
+    "alone": "What the student reaches from the labels alone: a dashed line, where that is not compared itself",
+    "printed": "What the literature reports for the same method, networks and data: hollow stars at the right edge",
+    "runs": "Every run as a thin line, not their mean alone",
+}
 
 
-def draw(chosen: selection.Chosen) -> None:
-    """Draw mean and band per method."""
-    selection.name_unknown({"metric": list(words.MEASURES), "x": list(words.AXES)})
-    left, right = st.columns([2, 3])
-    with left:
-        titles = {key: measure.title for key, measure in words.MEASURES.items()}
-        metric = state.choice(st.selectbox, "Measure", titles, name="metric", default="test_top1_frac")
-    with right:
-        x = state.choice(st.segmented_control, "Against", words.AXES, name="x", default="epoch", required=True, wrap=True)
-    data = fetch.mean_curves(chosen.ids, metric, x)
+@dataclass(frozen=True)
+class View:
+    """How the curves are drawn: ``metric`` against ``x``, smoothed by ``weight``, with what is ``shown`` besides."""
+
+    metric: str
+    x: str
+    weight: float
+    shown: tuple[str, ...]
+
+
+def draw(chosen: Chosen) -> None:
+    """Draw mean and band per method, a panel for each dataset."""
+    view = _choose()
+    data = fetch.mean_curves(chosen.ids, view.metric, view.x)
     if data.empty:
         st.markdown("No epoch has ended yet, or none of these runs has this measure.")
         return
-    levels = fetch.teacher_levels(chosen.rows) if metric == "test_top1_frac" else ()
-    blocks.chart(
-        charts.mean_curves(data, metric=metric, x=x, references=levels, epochs=int(chosen.students["epochs"].max())),
-        "compare-curves",
-        alt="One line per method",
-    )
+    datasets = chosen.students["dataset"].value_counts().index
+    panels = [name for name in datasets if name in set(data["dataset"])]
+    places = st.columns(2, gap="medium") if len(panels) > 1 else [st.container()]
+    for number, name in enumerate(panels[:PANELS]):
+        with places[number % len(places)]:
+            _panel(chosen, data[data["dataset"] == name], name, view, alone=len(panels) == 1)
+    measure = words.MEASURES[view.metric].note
     blocks.note(
-        f"{words.MEASURES[metric].note[0].upper()}{words.MEASURES[metric].note[1:]}.",
-        f"Line: mean over {words.count(int(data['n'].max()), 'seed')}; band: from the lowest to the highest run.",
+        f"{measure[0].upper()}{measure[1:]}.",
+        f"Line: mean over at most {words.count(int(data['n'].max()), 'seed')}; band: from the lowest to the highest run.",
+        f"Smoothed: each point is {100 * view.weight:.0f} % what came before; the measured mean lies behind it."
+        if view.weight
+        else "",
+        f"Not drawn: {words.listed(panels[PANELS:])}; choose datasets above." if panels[PANELS:] else "",
     )
+
+
+def _choose() -> View:
+    selection.name_unknown({"metric": list(words.MEASURES), "x": list(words.AXES)})
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        titles = {key: measure.title for key, measure in words.MEASURES.items()}
+        metric = state.choice(st.selectbox, "Measure", titles, name="metric", default=ACCURACY, width=240)
+        x = state.choice(st.segmented_control, "Against", words.AXES, name="x", default="epoch", required=True, wrap=True)
+        with st.popover("Display", icon=":material/visibility:"):
+            weight = st.slider(
+                "Smoothing", 0.0, 0.95, 0.0, 0.05, key="smooth", bind="query-params",
+                help="Weight of what came before in a moving average; 0 shows what was measured",
+            )  # fmt: skip
+            shown = [
+                name
+                for name, title in LEVELS.items()
+                if st.toggle(title, name != "runs", key=f"show-{name}", bind="query-params", help=HELP[name])
+            ]
+    return View(metric, x, float(weight), tuple(shown))
+
+
+def _panel(chosen: Chosen, data: pd.DataFrame, dataset: str, view: View, *, alone: bool) -> None:
+    own = chosen.students[chosen.students["dataset"] == dataset]
+    names = figures.coloured(data, view.metric)
+    figure = figures.courses(
+        data, metric=view.metric, x=view.x, weight=view.weight, epochs=int(own["epochs"].max()), height=460 if alone else 400,
+        levels=_levels(chosen, own, view) if view.metric == ACCURACY else (),
+        printed=_printed(own, dataset) if view.metric == ACCURACY and "printed" in view.shown else None,
+        runs=_runs(chosen, data, names, view) if "runs" in view.shown else None,
+    )  # fmt: skip
+    if not alone:
+        st.subheader(dataset, anchor=False)
+    blocks.chart(figure, f"curves-{dataset}", alt=f"{words.MEASURES[view.metric].title} on {dataset}, one line per method")
+    others = len(data.drop_duplicates("setting")) - len(names)
+    if others > 0:
+        st.caption(f"In colour the student alone and the best; the other {others} in grey. Choose methods above to colour them.")
+
+
+def _levels(chosen: Chosen, own: pd.DataFrame, view: View) -> tuple[tuple[str, float], ...]:
+    levels: tuple[tuple[str, float], ...] = ()
+    if "teacher" in view.shown:
+        levels += fetch.teacher_levels(chosen.rows[chosen.rows["dataset"].isin(own["dataset"])])
+    plain = [key for key, label in catalogue.labels().items() if label.family == "plain"]
+    if "alone" in view.shown and not own["method"].isin(plain).any():
+        same = ["dataset", "student", "recipe", "epochs"]
+        known = fetch.runs(suite=chosen.suite, method=tuple(plain)).merge(own[same].drop_duplicates())
+        levels += tuple((f"{name} alone", float(v)) for name, v in known.groupby("student")["last_top1_frac"].mean().items())
+    return levels
+
+
+def _printed(own: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    found = fetch.ask("published", dataset=dataset).dropna(subset=["top1_frac"]).fillna({"teacher": ""})
+    return found.merge(own[["method", "student", "teacher"]].fillna({"teacher": ""}).drop_duplicates())
+
+
+def _runs(chosen: Chosen, data: pd.DataFrame, names: list[str], view: View) -> pd.DataFrame:
+    named = data.assign(name=figures.charts.line_names(data))
+    settings = set(named.loc[named["name"].isin(names), "setting"])
+    results = chosen.results[chosen.results["setting"].isin(settings)]
+    values = fetch.ask("curves", tuple(results["run_id"]), view.metric, view.x)
+    return values.merge(results[["run_id", "setting"]], on="run_id")

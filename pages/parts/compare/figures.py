@@ -1,0 +1,124 @@
+"""Figures of the compare page: courses of many methods that stay readable, differences with intervals, accuracy against cost.
+
+Reads: the frames it is given. Writes: nothing. Never: Streamlit, the store, statistics (``store.compare`` does them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from kdengine import catalogue
+from pages.parts import charts, words
+from pages.parts.charts import Line
+from pages.parts.colours import Style, style_of
+
+QUIET = Style("rgba(128,136,150,0.45)", "solid", "circle")
+MOST = 200  # mean curves that are drawn at all
+LOWER_IS_BETTER = ("test_loss", "train_loss", "test_ece_frac", "teacher_kl")
+
+
+def coloured(frame: pd.DataFrame, metric: str) -> list[str]:
+    """Return the names of the lines that get a colour and a name: all up to eight, else the students alone and the best.
+
+    ``frame``: as ``queries.mean_curves`` returns it; best by the last value of ``metric``.
+    """
+    named = frame if "name" in frame else frame.assign(name=charts.line_names(frame))
+    last = named.sort_values("x").groupby("name", sort=False).tail(1)
+    last = last.sort_values("mean", ascending=metric in LOWER_IS_BETTER)
+    if len(last) <= charts.MAX_LABELS:
+        return [str(name) for name in last["name"]]
+    plain = last["method"].map(lambda key: catalogue.label_of(key).family == "plain")
+    return [str(name) for name in pd.concat([last[plain], last[~plain]])["name"][: charts.MAX_LABELS]]
+
+
+def courses(frame: pd.DataFrame, *, metric: str, x: str = "epoch", levels: Sequence[tuple[str, float]] = (),
+            printed: pd.DataFrame | None = None, runs: pd.DataFrame | None = None, weight: float = 0.0,
+            epochs: int | None = None, height: int = 440) -> go.Figure:  # fmt: skip
+    """Draw mean curves with their bands: those of ``coloured`` in colour and with a name, the others thin and grey.
+
+    ``frame``, ``levels``, ``epochs``: as in ``charts.mean_curves``. ``printed``: published results with method, top1_frac and
+    source, drawn as hollow marks at the right edge. ``runs``: single runs with setting, seed, x, value, drawn thin.
+    ``weight``: of what came before, in an exponential moving average (0 = as measured); the measured mean stays in sight.
+    """
+    scale = 100.0 if words.MEASURES[metric].unit == "percent" else 1.0
+    frame = frame.assign(name=charts.line_names(frame))
+    names, lines = coloured(frame, metric), charts.mean_lines(frame, scale, most=MOST)
+    loud = [line for line in lines if line.name in names]
+    under = [_faint(line) for line in loud if weight]
+    if runs is not None:
+        under += _single(runs.assign(name=runs["setting"].map(frame.set_index("setting")["name"].to_dict())), loud, scale, weight)
+    room = charts.MAX_LINES - len(loud) - len(under) - sum(line.low is not None for line in loud)
+    quiet = _grey([_smooth(line, weight) for line in lines if line.name not in names], max(1, room))
+    end = float(epochs) if x == "epoch" and epochs else max(float(line.x[-1]) for line in lines)
+    marks = [] if printed is None else _marks(printed[printed["method"].isin(frame["method"])], end, scale)
+    return charts.draw(
+        [*(_smooth(line, weight) for line in loud), *marks], y=words.MEASURES[metric], x=x, height=height, x_end=end,
+        references=[charts.Reference(name, value * scale) for name, value in levels], under=[*quiet, *under],
+    )  # fmt: skip
+
+
+def smoothed(values: np.ndarray, weight: float) -> np.ndarray:
+    """Return the exponential moving average of ``values`` (N,): ``weight``, 0 to below 1, on what came before; the start is
+    weighed by what it has seen, so that nothing is drawn towards zero."""
+    out, total, seen = np.empty(len(values)), 0.0, 0.0
+    for place, value in enumerate(values):
+        total, seen = weight * total + (1 - weight) * value, weight * seen + (1 - weight)
+        out[place] = total / seen
+    return out
+
+
+def _smooth(line: Line, weight: float) -> Line:
+    if not weight:
+        return line
+    low, high = (None if band is None else smoothed(band, weight) for band in (line.low, line.high))
+    return replace(line, y=smoothed(line.y, weight), low=low, high=high)
+
+
+def _faint(line: Line) -> Line:
+    """Return a line as measured, to lie behind its smoothed self."""
+    style = Style(line.style.faint(0.35), "solid", line.style.symbol)
+    return replace(line, name=f"{line.name}, as measured", style=style, low=None, high=None, weight=1.0, named=False)
+
+
+def _grey(lines: list[Line], room: int) -> list[Line]:
+    """Return the lines without colour; those beyond ``room`` traces become one, in which they are told apart no more."""
+    grey = [replace(line, style=QUIET, weight=1.0, low=None, high=None, named=False) for line in lines]
+    if len(grey) <= room:
+        return grey
+    rest = _joined([(line.x, line.y) for line in grey[room - 1 :]])
+    return [*grey[: room - 1], Line("others", QUIET, *rest, weight=1.0, named=False)]
+
+
+def _single(runs: pd.DataFrame, loud: Sequence[Line], scale: float, weight: float) -> list[Line]:
+    """Return the single runs behind each coloured line, as one line with gaps per group."""
+    found = []
+    for line in loud:
+        own = [
+            (part["x"].to_numpy(dtype=float), smoothed(part["value"].to_numpy(dtype=float) * scale, weight))
+            for _, part in runs[runs["name"] == line.name].groupby("run_id", sort=False)
+        ]
+        if len(own) > 1:
+            style = Style(line.style.faint(0.6), "solid", line.style.symbol)
+            found.append(Line(f"{line.name}, one run", style, *_joined(own), weight=0.9, named=False))
+    return found
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return curves as one, with a gap after each."""
+    x = np.concatenate([np.append(x, x[-1:]) for x, _ in parts])
+    return x, np.concatenate([np.append(y, np.nan) for _, y in parts])
+
+
+def _marks(printed: pd.DataFrame, end: float, scale: float) -> list[Line]:
+    """Return published values as hollow stars at the right edge."""
+    rows = zip(printed["method"], printed["top1_frac"], printed["source"], strict=True)
+    return [
+        Line(f"{method}, printed in {source}", Style(style_of(method).colour, "solid", "star-open"), np.array([end]),
+             np.array([value * scale]), named=False)
+        for method, value, source in list(rows)[:charts.MAX_LABELS]
+    ]  # fmt: skip
