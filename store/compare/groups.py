@@ -108,7 +108,7 @@ def grouped(results: pd.DataFrame, which: str) -> tuple[pd.DataFrame, NDArray[np
         method, dataset, student, teacher, setting, params (JSON), combine, generation, peers, recipe, the fields of ``PROTOCOL``
         and ``TEACHER``, those of ``in_columns``, like (its newest run), mean_frac, std_frac (n - 1; NaN for one),
         n (seeds), min_frac, max_frac, best_mean_frac, last_mean_frac, seeds (tuple), ids (tuple of run ids), variant (what sets
-        it apart from other settings of the method), base (row of the student alone that the gain is taken from, -1 without
+        it apart from other settings of the method), base_row (row of the student alone that the gain is taken from, -1 without
         one), base_differs (tuple of protocol fields in which that one was trained otherwise).
     """
     value = measure(which)
@@ -131,7 +131,7 @@ def grouped(results: pd.DataFrame, which: str) -> tuple[pd.DataFrame, NDArray[np
     groups = in_columns(groups).sort_values([*COLUMN, "mean_frac", "method"], ascending=[True] * 3 + [False, True])
     groups = groups.reset_index(drop=True)
     groups["variant"] = variants(groups)
-    groups["base"], groups["base_differs"] = _bases(groups)
+    groups["base_row"], groups["base_differs"] = _bases(groups)
     return groups.drop(columns="place"), table[groups["place"].to_numpy(dtype=int)]
 
 

@@ -173,7 +173,7 @@ def ranking(results: pd.DataFrame, which: str) -> pd.DataFrame:
     The leader has the greatest mean among the groups with enough seeds (among all where none has); base is the student alone.
 
     Columns:
-        all of ``groups.grouped`` but base, rank (1 + number of groups that are clearly better; ties share it), leads (True for
+        all of ``groups.grouped`` but base_row, rank (1 + number of groups that are clearly better; ties share it), leads (True for
         one group per column), enough (three seeds or more), to_leader_frac, to_leader_low_frac, to_leader_high_frac, to_leader_n,
         to_leader_how, to_leader_p, to_leader_verdict, to_leader_holm_p, and the same with to_base_ (verdict "" where a group
         would be compared with itself or there is no base).
@@ -186,9 +186,9 @@ def ranking(results: pd.DataFrame, which: str) -> pd.DataFrame:
         leads[first], leader[rows] = True, first
     ranked = groups.assign(
         rank=1 + _beaten_by(values, columns), leads=leads, enough=enough,
-        **against(groups, values, leader, "to_leader_"), **against(groups, values, groups["base"].to_numpy(), "to_base_"),
+        **against(groups, values, leader, "to_leader_"), **against(groups, values, groups["base_row"].to_numpy(), "to_base_"),
     )  # fmt: skip
-    return ranked.drop(columns="base").sort_values([*COLUMN, "rank"], kind="stable").reset_index(drop=True)
+    return ranked.drop(columns="base_row").sort_values([*COLUMN, "rank"], kind="stable").reset_index(drop=True)
 
 
 def sentence(ranked: pd.DataFrame, which: str) -> str:
