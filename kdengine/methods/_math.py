@@ -142,6 +142,12 @@ def used(pairs: list[V], how: Stages) -> list[V]:
     return pairs[-1:] if how == "last" else pairs
 
 
+def placed(pairs: Sequence[V]) -> list[tuple[str, V]]:
+    """Return the pairs of stages, each with its place in words."""
+    last = len(pairs)
+    return [("the last stage" if k == last else f"stage {k} of {last}", pair) for k, pair in enumerate(pairs, 1)]
+
+
 def over_stages(values: Sequence[Tensor], how: Stages) -> Tensor:
     """Return one term of the terms of all stages, first to last: their sum, their mean, or the last one alone."""
     if how == "last":

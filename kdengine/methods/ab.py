@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._adapters import connector_where_needed
-from kdengine.methods._math import ce, exact, halving_sums, match_size, over_stages, paired, soft_kl
-from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.methods._math import ce, exact, halving_sums, match_size, over_stages, paired, placed, soft_kl
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -135,6 +135,19 @@ class Ab(contract.Method):
             return terms
         return terms | {"kd": soft_kl(logits, teacher.outputs.logits, p.T) / p.T**2}  # the authors have no T^2
 
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return which neurons are active; in the main phase the answers."""
+        p, out = self.params, student.outputs
+        if progress.phase != "init":
+            soft = None if teacher is None or p.main == "labels" else teacher.outputs.logits
+            return (Compared.answers(out.logits, soft, 1.0 if soft is None else p.T),)
+        note = "Dark is silent, bright is active. The student's neurons between the two lie within the margin, where they cost."
+        pairs = zip(self.connectors, placed(paired(out.preacts or (), teacher.outputs.preacts)), strict=True)
+        return tuple(
+            Compared(f"Active neurons at the end of {where}", "masks", _settled(connect(s), p.margin), (t > 0).float(), note)
+            for connect, (where, (s, t)) in [(c, (w, match_size(*pair))) for c, (w, pair) in pairs]
+        )
+
     def _boundaries(self, student: View, teacher: View) -> Tensor:
         maps_s, maps_t = student.outputs.preacts, teacher.outputs.preacts
         assert maps_s is not None and maps_t is not None
@@ -144,3 +157,8 @@ class Ab(contract.Method):
             maps.append(map_t)
             means.append(ab(connector(map_s), map_t, self.params.margin))
         return halving_sums(means, maps) if self.params.form == "sum" else over_stages(means, "mean")
+
+
+def _settled(pre: Tensor, margin: float) -> Tensor:
+    """Return 0 where ``ab`` costs nothing for a silent neuron, 1 where it costs nothing for an active one, between in between."""
+    return ((pre / margin).clamp(-1, 1) + 1) / 2

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact, soft_kl, unit
-from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 V = TypeVar("V")
@@ -130,6 +130,20 @@ class AttentionFeatures(contract.Method):
             "kd": p.lambda_kd * soft_kl(logits, teacher.outputs.logits, p.T),
             "afd": p.beta * self.matching(spread(blocks_s), spread(blocks_t)),
         }
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the shares, and the last block's picture beside the student's pictures mixed by them."""
+        assert student.outputs.blocks is not None
+        blocks_s, blocks_t = spread(student.outputs.blocks), spread(teacher.outputs.blocks)
+        alpha, theirs = self.attention(blocks_s, blocks_t), _picture(blocks_t[-1])
+        own = torch.stack([F.adaptive_avg_pool2d(_picture(x), tuple(theirs.shape[1:])) for x in blocks_s], dim=1)
+        mixed = torch.einsum("bs,bshw->bhw", alpha[:, -1], unit(own.flatten(2), dim=2).unflatten(2, own.shape[2:]))
+        shares = "How much each block of the student imitates each block of the teacher; each row adds up to 1."
+        note = "Bright: where the teacher's last block is active, and where the student's blocks are, mixed by their shares."
+        return (
+            Compared("Who imitates whom", "matrix", alpha, None, shares, ("shares", ""), ("teacher's block", "student's block")),
+            Compared("Activity of the teacher's last block", "maps", mixed, unit(theirs.flatten(1)).view_as(theirs), note),
+        )
 
     def matching(self, blocks_s: Sequence[Tensor], blocks_t: Sequence[Tensor]) -> Tensor:
         """Return ``afd`` over all blocks; those of the teacher that have one size are compared together."""

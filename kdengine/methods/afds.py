@@ -20,6 +20,7 @@ it from switching all of them off.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._adapters import connector_where_needed
-from kdengine.methods._math import Stages, ce, exact, match_size, over_stages, paired, used
-from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.methods._math import Stages, ce, exact, match_size, over_stages, paired, placed, used
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -125,7 +126,28 @@ class AttentiveFeatures(contract.Method):
         values = [afds(*match_size(connect(s), t), attend(t)) for (s, t), attend, connect in parts]
         return {"ce": ce(student.outputs.logits, batch.y), "afds": self.params.beta * over_stages(values, self.params.stages)}
 
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return where the weighted channels are active after each stage, and the channels' weights after the last."""
+        maps_s, maps_t, how = student.outputs.stages, teacher.outputs.stages, self.params.stages
+        assert maps_s is not None
+        found: list[Compared] = []
+        note = (
+            "Bright: where the channels are active, each weighted by the attention block. The loss compares channel by channel."
+        )
+        pairs = zip(placed(used(paired(maps_s, maps_t), how)), self.attention, self.connectors, strict=True)
+        for (where, (s, t)), attend, connect in pairs:
+            own, theirs, rho = *match_size(connect(s), t), attend(t)
+            how_seen = functools.partial(_weighted, rho=rho)
+            found.append(Compared.seen(f"Weighted activity after {where}", "maps", how_seen, own, theirs, note))
+        weights = "How much each channel of the teacher's last map counts in the loss."
+        return (*reversed(found), Compared("Weights of the channels", "values", None, rho, weights, axes=("image", "channel")))
+
 
 def _normalised(x: Tensor) -> Tensor:
     """Return every channel of every image divided by its length over the places, plus 1e-6."""
     return x / (torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True) + 1e-6)
+
+
+def _weighted(x: Tensor, rho: Tensor) -> Tensor:
+    """Return ``(B, H, W)``: the squares of the normalised channels, weighted by ``rho (B, C)``."""
+    return (rho[:, :, None, None] * _normalised(x).square()).sum(1)

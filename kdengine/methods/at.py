@@ -25,8 +25,8 @@ from typing import Any
 from torch import Tensor
 
 from kdengine.methods import contract
-from kdengine.methods._math import Stages, ce, exact, match_size, mse, over_stages, paired, unit, used
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods._math import Stages, ce, exact, match_size, mse, over_stages, paired, placed, unit, used
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="at",
@@ -89,7 +89,22 @@ class At(contract.Method):
         pairs = used(paired(out.stages, teacher.outputs.stages), p.stages)
         return {"ce": ce(out.logits, batch.y), "at": p.beta * over_stages([at(s, t, p.p) for s, t in pairs], p.stages)}
 
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the attention of both networks after each stage that counts."""
+        p = self.params
+        note = "Bright: where many channels are strongly active. The loss compares the brightness, place by place."
+        pairs = placed(used(paired(student.outputs.stages or (), teacher.outputs.stages), p.stages))
+        return tuple(
+            Compared.seen(f"Attention after {where}", "maps", lambda x: _picture(x, p.p), *match_size(s, t), note)
+            for where, (s, t) in pairs
+        )
+
 
 def _attention(x: Tensor, p: float) -> Tensor:
     """Return ``(B, H * W)``, of length one per image."""
     return unit(x.abs().pow(p).mean(1).flatten(1))
+
+
+def _picture(x: Tensor, p: float) -> Tensor:
+    """Return the attention as ``(B, H, W)``."""
+    return _attention(x, p).unflatten(1, x.shape[2:])

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact
-from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo, Outputs
 
 CARD = Card(
@@ -141,12 +141,35 @@ class BoundarySamples(contract.Method):
             terms["kd"] = clean * bss(logits, logits_t, p.T)
         if boundary == 0:
             return terms | {"bss": torch.zeros((), device=logits.device)}
-        chosen, counts = candidates(logits.detach(), logits_t, batch.y, p.attack_size or max(2, len(batch.y) // 4))
-        target = draw_targets(logits_t[chosen], progress.generator)
-        x = to_boundary(teacher, batch.x.detach()[chosen], batch.y[chosen], target, self.low, self.high, p)
+        x, _, counts = self._attacked(student, teacher, batch, progress)
         with torch.no_grad():
             moved_t = teacher(x).logits
         return terms | {"bss": boundary * bss(student(x).logits, moved_t, p.T, counts)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the images at the teacher's border, and both networks' answers there; else the answers on the images."""
+        p, logits_t = self.params, teacher.outputs.logits
+        if weights(p, progress.epoch + 1, progress.epochs)[1] == 0:
+            return (Compared.answers(student.outputs.logits, logits_t, p.T),)
+        moved, chosen, counts = self._attacked(student, teacher, batch, progress)
+        kept = counts if counts.any() else ~counts
+        x, of = moved[kept], chosen[kept]
+        shift = "Right: each image pushed, step by step, towards where the teacher changes its mind."
+        turn = "What the teacher says of the image as it is, and of the image at the border."
+        return (
+            Compared("Images moved to the border", "images", batch.x[of], x, shift, ("image", "moved"), of=of),
+            Compared.answers(student(x).logits, teacher(x).logits, p.T, title="Answers on the moved images", of=of),
+            Compared.answers(logits_t[of], teacher(x).logits, p.T, title="The teacher before and after", note=turn,
+                             sides=("image", "moved"), of=of),
+        )  # fmt: skip
+
+    def _attacked(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images at the teacher's boundary ``(n, C, H, W)``, their places in the batch, and which of them count."""
+        logits, logits_t = student.outputs.logits.detach(), teacher.outputs.logits.detach()
+        chosen, counts = candidates(logits, logits_t, batch.y, self.params.attack_size or max(2, len(batch.y) // 4))
+        target = draw_targets(logits_t[chosen], progress.generator)
+        x = to_boundary(teacher, batch.x.detach()[chosen], batch.y[chosen], target, self.low, self.high, self.params)
+        return x, chosen, counts
 
 
 def weights(params: Any, epoch: int, epochs: int) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact, mse, unit
-from kdengine.methods.contract import Batch, Card, DataInfo, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -118,6 +118,19 @@ class CorrelationCongruence(contract.Method):
         else:
             value = cc(emb_s, emb_t, p.gamma, p.P_order)
         return {"ce": ce(student.outputs.logits, batch.y), "cc": p.beta * value}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the kernel of all pairs of images; in the adjacent form what the learnt layers make of each image."""
+        p, emb_s, emb_t = self.params, student.outputs.embedding, teacher.outputs.embedding
+        assert emb_s is not None
+        if p.form == "adjacent":
+            note = "The loss multiplies the gaps of neighbouring rows: two images that follow one another in the batch."
+            own, theirs = self.embed_s(emb_s), self.embed_t(emb_t)
+            return (Compared("Learnt numbers of each image", "matrix", own, theirs, note, axes=("image", "learnt number")),)
+        note = "High: the two images belong together in the eyes of the network."
+        kernel = Compared.seen("How much two images belong together", "matrix", lambda e: _kernel(e, p.gamma, p.P_order),
+                               emb_s, emb_t, note, axes=("image", "image"))  # fmt: skip
+        return (kernel,)
 
 
 def _kernel(emb: Tensor, gamma: float, order: int) -> Tensor:

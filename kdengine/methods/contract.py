@@ -207,13 +207,22 @@ class Compared:
     joint: bool = False
 
     @classmethod
-    def answers(cls, logits_s: Tensor, logits_t: Tensor | None, T: float = 1.0, **more: Any) -> Compared:
-        """Return the class probabilities at temperature ``T`` of logits ``(B, K)``, as ``soft_kl`` compares them."""
-        alike = "The loss is small where both networks give every class the same share."
-        note = str(more.pop("note", alike if logits_t is not None else "The label wants all of the share for one class."))
+    def answers(
+        cls, logits_s: Tensor, logits_t: Tensor | None, T: float = 1.0, *, title: str = "", note: str = "", **more: Any
+    ) -> Compared:  # fmt: skip
+        """Return the class probabilities at temperature ``T`` of logits ``(n, K)``, as ``soft_kl`` compares them."""
+        alike = "The loss is small where both sides give every class the same share."
+        note = note or (alike if logits_t is not None else "The label wants all of the share for one class.")
+        title = title or "Class probabilities" + ("" if T == 1 else f" at temperature {T:g}")
         own, theirs = (None if z is None else log_softened(z, T).exp() for z in (logits_s, logits_t))
-        title = "Class probabilities" + ("" if T == 1 else f" at temperature {T:g}")
         return cls(title, "probabilities", own, theirs, note, **more)
+
+    @classmethod
+    def seen(
+        cls, title: str, kind: Kind, how: Callable[[Tensor], Tensor], of_s: Tensor, of_t: Tensor, note: str, **more: Any
+    ) -> Compared:  # fmt: skip
+        """Return what the loss's own function ``how`` makes of both sides."""
+        return cls(title, kind, how(of_s), how(of_t), note, **more)
 
 
 class Method(nn.Module):

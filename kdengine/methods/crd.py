@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact
-from kdengine.methods.contract import Batch, Card, DataInfo, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 EPS = 1e-7
@@ -145,6 +145,23 @@ class Crd(contract.Method):
         self._remember(self.bank_t, batch.index, own_t)
         return {"ce": ce(outputs.logits, batch.y), "crd": p.beta * contrast}
 
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return both embeddings on their common sphere, and which entries of the banks are taken for an image's own."""
+        p, out = self.params, student.outputs
+        assert out.embedding is not None
+        own_s, own_t = _embedded(self.head_s, out.embedding), _embedded(self.head_t, teacher.outputs.embedding)
+        near_s, near_t = own_s @ self.bank_t[batch.index].T, own_t @ self.bank_s[batch.index].T
+        noise = p.nce_n / len(self.bank_s)
+        known_s, known_t = (
+            _known((near / p.nce_t).exp() / z.clamp(min=EPS), noise) for near, z in ((near_s, self.z_s), (near_t, self.z_t))
+        )
+        points = "Each image is a point for either network. The loss pulls the two together and other classes away."
+        table = "How surely each entry of the other network's bank is taken for the image's own: the diagonal should be bright."
+        return (
+            Compared("Embeddings behind the learnt layers", "points", own_s, own_t, points, joint=True),
+            Compared("Recognised as its own", "matrix", known_s, known_t, table, axes=("image", "entry of the bank")),
+        )
+
     def _negatives(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw candidates ``(L,)`` for the whole batch and say how much each counts for each image, ``(B, L)``.
 
@@ -185,10 +202,15 @@ def _embedded(head: nn.Module, embedding: Tensor) -> Tensor:
     return F.normalize(head(embedding))
 
 
+def _known(scores: Tensor, noise: float) -> Tensor:
+    """Return the probability that scores come from the image itself and not from noise of density ``noise``."""
+    return scores / (scores + noise + EPS)
+
+
 @exact
 def _nce(near: Tensor, far: Tensor, weights: Tensor, n: int, n_data: int) -> Tensor:
     """Return one side's loss: near ``(B,)`` scores of positives, far ``(B, L)`` of candidates that count ``weights (B, L)``."""
     noise = n / n_data
-    positive = (near / (near + noise + EPS)).log()
+    positive = _known(near, noise).log()
     negative = (weights * (noise / (far + noise + EPS)).log()).sum(1)
     return -(positive + negative).mean()

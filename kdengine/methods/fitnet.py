@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from kdengine.methods import contract
 from kdengine.methods._adapters import resizing_conv
 from kdengine.methods._math import ce, match_size, mse, soft_kl
-from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo, Shape
 
 CARD = Card(
@@ -152,6 +152,20 @@ class FitNet(contract.Method):
         weight = p.lambda_kd_start + (p.lambda_kd_end - p.lambda_kd_start) * progress.fraction
         # the authors' soft targets carry no T^2
         return terms | {"kd": weight / p.T**2 * soft_kl(logits, teacher.outputs.logits, p.T)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the student's map before and behind the regressor; where labels and soft targets count, the answers."""
+        p, out, theirs = self.params, student.outputs, teacher.outputs
+        if progress.phase == "main" and p.form == "two_stage":
+            return (Compared.answers(out.logits, theirs.logits, p.T),)
+        assert out.stages is not None
+        map_s, map_t = out.stages[self.stage], theirs.stages[self.stage]
+        own, hint = match_size(self.regressor(map_s), map_t)
+        note = "The loss is the squared gap between the student's channel, as the regressor translates it, and the teacher's."
+        return (
+            Compared("The hint, channel by channel", "channels", own, hint, note, sides=("student, translated", "teacher")),
+            Compared("The student's own channels", "channels", map_s, None, "What the regressor is given."),
+        )
 
     def _hint(self, student: View, teacher: View) -> Tensor:
         map_s, map_t = student.outputs.stages, teacher.outputs.stages

@@ -22,6 +22,7 @@ raw sums.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -30,8 +31,8 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._adapters import connector_where_needed
-from kdengine.methods._math import Stages, ce, exact, match_size, mse, over_stages, paired
-from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.methods._math import Stages, ce, exact, match_size, mse, over_stages, paired, placed
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo, Outputs
 
 CARD = Card(
@@ -104,10 +105,24 @@ class Fsp(contract.Method):
         """Return the flow term in the first phase, then the label term."""
         if progress.phase != "init":
             return {"ce": ce(student.outputs.logits, batch.y)}
-        maps = self._used(paired(_maps(student.outputs), _maps(teacher.outputs)))
-        joined = [(connector(s), t) for connector, (s, t) in zip(self.connectors, maps, strict=True)]
-        values = [fsp(s1, s2, t1, t2) for (s1, t1), (s2, t2) in pairwise(joined)]
+        values = [fsp(s1, s2, t1, t2) for (s1, t1), (s2, t2) in self._steps(student, teacher)]
         return {"fsp": self.params.beta * over_stages(values, self.params.stages)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the flow from each map to the next; in the main phase the answers."""
+        if progress.phase != "init":
+            return (Compared.answers(student.outputs.logits, None),)
+        note = "Each cell: how much one channel of the earlier map and one of the later map are active together."
+        axes = ("channel of the earlier map", "of the later map")
+        return tuple(
+            Compared(f"Flow into {where}", "matrix", _flow(s1, s2), _flow(t1, t2), note, axes=axes)
+            for where, ((s1, t1), (s2, t2)) in reversed(placed(list(self._steps(student, teacher))))
+        )
+
+    def _steps(self, student: View, teacher: View) -> Iterable[Any]:
+        """Return each two consecutive maps, of the student (through its connectors) and of the teacher."""
+        maps = self._used(paired(_maps(student.outputs), _maps(teacher.outputs)))
+        return pairwise([(connector(s), t) for connector, (s, t) in zip(self.connectors, maps, strict=True)])
 
     def _used(self, maps: list[Any]) -> list[Any]:
         """Return the maps between which the flow is looked at."""

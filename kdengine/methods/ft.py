@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact, match_size, mse, unit
-from kdengine.methods.contract import Batch, Card, DataInfo, Phase, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -154,6 +154,22 @@ class FactorTransfer(contract.Method):
         factors = match_size(self.translator(maps_s[-1]), factor_t)
         distance = ft(*factors) if self.params.form == "factor" else ft_attention(*factors)
         return {"ce": ce(student.outputs.logits, batch.y), "ft": self.params.beta * distance}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the factors as the loss normalises them; in the first phase the teacher's map and its reconstruction."""
+        map_t = teacher.outputs.stages[-1]
+        if progress.phase == "paraphraser":
+            note = "The paraphraser squeezes the teacher's map into few factors and must get the map back from them."
+            sides = ("reconstruction", "teacher")
+            return (
+                Compared("The teacher's map and its reconstruction", "channels", self.paraphraser(map_t), map_t, note, sides),
+            )
+        assert student.outputs.stages is not None
+        own, theirs = match_size(self.translator(student.outputs.stages[-1]), self.paraphraser.encoder(map_t))
+        if self.params.form == "attention":
+            own, theirs = (x.pow(2).mean(1, keepdim=True) for x in (own, theirs))
+        note = "Each channel is one factor; the loss is the gap between the two, each image scaled to length one."
+        return (Compared.seen("Factors", "channels", lambda x: unit(x.flatten(1)).view_as(x), own, theirs, note),)
 
 
 def _encoder(channels: int, factors: int, norm: bool) -> nn.Sequential:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, distances, exact, match_size, mse
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -128,6 +128,18 @@ class Irg(contract.Method):
         names = ("vertices", "edges", "transformation")
         weighted = (p.beta * w * part for w, part in zip((p.w_vert, p.w_edge, p.w_tran), parts, strict=True))
         return {"ce": ce(student.outputs.logits, batch.y)} | dict(zip(names, weighted, strict=True))
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the edges at the three places, how far each image moves, and the scores at the vertices."""
+        s, t = _graph(student), _graph(teacher)
+        far = "Squared distances of all pairs of images, in units of the greatest."
+        moves = "How far each image moves between the last two stages, in units of the farthest."
+        names = ("after the stage before the last", "after the last stage", "of the embeddings")
+        edges = [Compared.seen(f"Edges {name}", "matrix", _edges, a, b, far, axes=("image", "image"))
+                 for name, a, b in zip(names, s, t, strict=False)]  # fmt: skip
+        moved = Compared("Transformation", "values", _moves(s[0], s[1]), _moves(t[0], t[1]), moves, axes=("", "image"))
+        scores = Compared("Vertices: class scores", "scores", s[3], t[3], "The loss is the squared gap between two bars.")
+        return (edges[2], *edges[:2], moved, scores)
 
 
 def _graph(view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:

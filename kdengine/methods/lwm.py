@@ -27,7 +27,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact, label_gradient, match_size, unit
-from kdengine.methods.contract import Batch, Card, Phase, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Phase, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -107,6 +107,17 @@ class LwM(contract.Method):
         cam_s = self._cam(student, batch.y, create_graph=True)
         cam_t = self._cam(teacher, batch.y, create_graph=False).detach()
         return {"ce": ce(student.outputs.logits, batch.y), "lwm": self.params.beta * lwm(cam_s, cam_t)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the heat maps of the labels, as the loss normalises them."""
+        cams = (self._cam(view, batch.y, create_graph=False) for view in (student, teacher))
+        own, theirs = match_size(*cams)
+        note = "Bright: the places whose activity speaks for the right class."
+        return (
+            Compared.seen(
+                "Evidence for the right class", "maps", lambda x: unit(x.flatten(1)).view_as(x)[:, 0], own, theirs, note
+            ),
+        )
 
     def _cam(self, view: View, labels: Tensor, *, create_graph: bool) -> Tensor:
         """Return a network's heat maps ``(B, 1, H, W)`` of the labels."""

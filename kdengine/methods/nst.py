@@ -28,7 +28,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import Stages, ce, exact, match_size, over_stages, paired, unit, used
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="nst",
@@ -85,6 +85,14 @@ class Nst(contract.Method):
         assert out.stages is not None
         pairs = used(paired(out.stages, teacher.outputs.stages), p.stages)
         return {"ce": ce(out.logits, batch.y), "nst": p.beta * over_stages([nst(s, t) for s, t in pairs], p.stages)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return which places of the last map are active in the same channels."""
+        assert student.outputs.stages is not None
+        s, t = match_size(student.outputs.stages[-1], teacher.outputs.stages[-1])
+        note = "Bright: two places of the image at which the same channels are active. The loss is the squared gap of the tables."
+        return (Compared.seen("Places that belong together", "matrix", lambda x: _gram(unit(x.flatten(2), dim=2)), s, t, note,
+                              axes=("place", "place")),)  # fmt: skip
 
 
 def _gram(x: Tensor) -> Tensor:

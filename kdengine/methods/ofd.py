@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from kdengine.methods import contract
 from kdengine.methods._adapters import connector
-from kdengine.methods._math import ce, exact, halving_sums, match_size, over_stages, paired
-from kdengine.methods.contract import Batch, Card, DataInfo, Progress, View, knob
+from kdengine.methods._math import ce, exact, halving_sums, match_size, over_stages, paired, placed
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -79,7 +79,7 @@ def ofd(map_s: Tensor, map_t: Tensor, margin: Tensor | float) -> Tensor:
 
     map_s (after its connector), map_t: both ``(B, C, H, W)``, before the activation; margin <= 0, a number or ``(C,)``. Scalar.
     """
-    map_t = torch.maximum(map_t, margin.view(-1, 1, 1)) if isinstance(margin, Tensor) else map_t.clamp(min=margin)
+    map_t = _raised(map_t, margin)
     counts = (map_s > map_t) | (map_t > 0)
     return ((map_s - map_t).square() * counts).mean()
 
@@ -123,14 +123,34 @@ class Ofd(contract.Method):
 
     def loss(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return the label term and the maps' term."""
-        p, out, maps_t = self.params, student.outputs, teacher.outputs.preacts
-        assert out.preacts is not None
-        margins = [norm_margin(*n) for n in teacher.norms] if p.form == "sum" else [batch_margin(m) for m in maps_t]
-        maps, means = [], []
-        pairs = paired(out.preacts, list(zip(maps_t, margins, strict=True)))
-        for connect, (map_s, (map_t, margin)) in zip(self.connectors, pairs, strict=True):
-            map_s, map_t = match_size(map_s, map_t)
-            maps.append(map_t)
-            means.append(ofd(connect(map_s), map_t, margin))
+        p, out = self.params, student.outputs
+        connected = self._connected(student, teacher)
+        maps, means = [map_t for _, map_t, _ in connected], [ofd(*each) for each in connected]
         term = halving_sums(means, maps) if p.form == "sum" else over_stages(means, "mean")
         return {"ce": ce(out.logits, batch.y), "ofd": p.beta * term}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the student's maps behind their connectors beside the teacher's, negatives raised to the margin."""
+        note = "Before the ReLU. The teacher's negative values all count as the margin; a student below it pays nothing."
+        return tuple(
+            Compared(f"Map at the end of {where}", "channels", map_s, _raised(map_t, margin), note)
+            for where, (map_s, map_t, margin) in reversed(placed(self._connected(student, teacher)))
+        )
+
+    def _connected(self, student: View, teacher: View) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return per stage the student's map behind its connector, the teacher's map, and the margins ``(C,)``."""
+        maps_s, maps_t = student.outputs.preacts, teacher.outputs.preacts
+        assert maps_s is not None and maps_t is not None
+        by_norm = self.params.form == "sum"
+        margins = [norm_margin(*n) for n in teacher.norms] if by_norm else [batch_margin(m) for m in maps_t]
+        found = []
+        pairs = paired(maps_s, list(zip(maps_t, margins, strict=True)))
+        for connect, (map_s, (map_t, margin)) in zip(self.connectors, pairs, strict=True):
+            map_s, map_t = match_size(map_s, map_t)
+            found.append((connect(map_s), map_t, margin))
+        return found
+
+
+def _raised(map_t: Tensor, margin: Tensor | float) -> Tensor:
+    """Return the teacher's map with what lies below the margin raised to it."""
+    return torch.maximum(map_t, margin.view(-1, 1, 1)) if isinstance(margin, Tensor) else map_t.clamp(min=margin)

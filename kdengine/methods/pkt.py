@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="pkt",
@@ -88,6 +88,17 @@ class Pkt(contract.Method):
             "ce": ce(student.outputs.logits, batch.y),
             "pkt": p.beta * pkt(emb_s, teacher.outputs.embedding, p.eps),
         }
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return how probable each image is as a neighbour of each other one, and the embeddings that this comes from."""
+        emb_s, emb_t, eps = student.outputs.embedding, teacher.outputs.embedding, self.params.eps
+        assert emb_s is not None
+        near = "In each row: how probable every image is as a neighbour of this one. Rows add up to 1."
+        points = "Each point is an image; those that lie in one direction from the origin are likely neighbours."
+        return (
+            Compared.seen("Neighbourhoods", "matrix", lambda e: _neighbours(e, eps), emb_s, emb_t, near, axes=("image", "image")),
+            Compared("Embeddings", "points", emb_s, emb_t, points),
+        )
 
 
 def _neighbours(emb: Tensor, eps: float) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, distances, exact, unit
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="rkd",
@@ -96,6 +96,18 @@ class Rkd(contract.Method):
             "distance": p.beta * p.w_dist * rkd_distance(emb_s, emb_t),
             "angle": p.beta * p.w_angle * rkd_angle(emb_s, emb_t),
         }
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the distances of all pairs of images, and the angles at each image."""
+        emb_s, emb_t = student.outputs.embedding, teacher.outputs.embedding
+        assert emb_s is not None
+        axes = ("image", "image")
+        far = "Distances in units of their mean, so that the two networks may have different scales."
+        turn = "Cosine of the angle at the chosen image between two others: 1 in one direction, -1 in opposite ones."
+        return (
+            Compared.seen("Relative distances", "matrix", _relative, emb_s, emb_t, far, axes=axes),
+            Compared.seen("Angles at the chosen image", "matrix", _cosines, emb_s, emb_t, turn, axes=axes),
+        )
 
 
 def _relative(emb: Tensor) -> Tensor:

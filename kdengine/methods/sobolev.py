@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kdengine.methods import contract
 from kdengine.methods._math import ce, exact, label_gradient, mse, unit
-from kdengine.methods.contract import Batch, Card, Phase, Progress, View, knob
+from kdengine.methods.contract import Batch, Card, Compared, Phase, Progress, View, knob
 
 CARD = Card(
     key="sobolev",
@@ -87,3 +87,10 @@ class Sobolev(contract.Method):
         grad_s = label_gradient(logits, batch.y, batch.x, create_graph=True)
         grad_t = label_gradient(teacher.outputs.logits, batch.y, batch.x)
         return {"ce": ce(logits, batch.y), "sobolev": self.params.beta * sobolev(grad_s, grad_t)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return how the right class's score depends on every pixel, as the loss normalises it, added up over the colours."""
+        grads = (label_gradient(v.outputs.logits, batch.y, batch.x) for v in (student, teacher))
+        own, theirs = (unit(g.flatten(1)).view_as(g).sum(1) for g in grads)
+        note = "Where a brighter pixel would raise the score of the right class (positive), and where it would lower it."
+        return (Compared("What each pixel does for the right class", "maps", own, theirs, note),)

@@ -20,8 +20,8 @@ from typing import Any
 from torch import Tensor
 
 from kdengine.methods import contract
-from kdengine.methods._math import Stages, ce, exact, mse, over_stages, paired, unit
-from kdengine.methods.contract import Batch, Card, Progress, View, knob
+from kdengine.methods._math import Stages, ce, exact, mse, over_stages, paired, placed, unit, used
+from kdengine.methods.contract import Batch, Card, Compared, Progress, View, knob
 
 CARD = Card(
     key="sp",
@@ -81,6 +81,15 @@ class SimilarityPreserving(contract.Method):
         pairs = paired(maps_s, teacher.outputs.stages)
         values = [sp(map_s, map_t) for map_s, map_t in (pairs[-1:] if p.stages == "last" else pairs)]
         return {"ce": ce(student.outputs.logits, batch.y), "sp": p.beta * over_stages(values, p.stages)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the table of similarities after each stage that counts."""
+        pairs = placed(used(paired(student.outputs.stages or (), teacher.outputs.stages), self.params.stages))
+        note = "Row by row: how much each image resembles each other one. Blocks on the diagonal are images of one class."
+        return tuple(
+            Compared.seen(f"Similarities after {where}", "matrix", _similarities, s, t, note, axes=("image", "image"))
+            for where, (s, t) in pairs
+        )
 
 
 def _similarities(maps: Tensor) -> Tensor:

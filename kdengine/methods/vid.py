@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdengine.methods import contract
-from kdengine.methods._math import Stages, ce, exact, match_size, over_stages, paired, used
-from kdengine.methods.contract import Batch, Card, DataInfo, Progress, View, knob
+from kdengine.methods._math import Stages, ce, exact, match_size, over_stages, paired, placed, used
+from kdengine.methods.contract import Batch, Card, Compared, DataInfo, Progress, View, knob
 from kdengine.models.contract import NetInfo
 
 CARD = Card(
@@ -116,9 +116,25 @@ class Vid(contract.Method):
         """Return the label term and the guesses' term."""
         p, out = self.params, student.outputs
         assert out.stages is not None
-        values = []
-        for guess, pair in zip(self.guesses, used(paired(out.stages, teacher.outputs.stages), p.stages), strict=True):
-            map_s, map_t = match_size(*pair)
-            mean, var = guess(map_s)
-            values.append(vid(mean, map_t, var))
+        values = [vid(mean, map_t, var) for mean, map_t, var in self._guessed(student, teacher)]
         return {"ce": ce(out.logits, batch.y), "vid": p.beta * over_stages(values, p.stages)}
+
+    def compared(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Compared, ...]:
+        """Return the guessed maps beside the teacher's, the last stage first, and how far off the guess is held to be."""
+        *_, (_, _, var) = guessed = self._guessed(student, teacher)
+        note = "What the regressor guesses of the teacher's channels from the student's map; a wrong guess costs."
+        maps = [Compared(f"The guess of {where}", "channels", mean, map_t, note, sides=("guess from the student", "teacher"))
+                for where, (mean, map_t, _) in placed(guessed)]  # fmt: skip
+        spread = "A channel with a large variance is held to be hopeless: a wrong guess of it costs less."
+        return (
+            *reversed(maps),
+            Compared("Variance of each channel, last stage", "values", var, None, spread, axes=("", "channel")),
+        )
+
+    def _guessed(self, student: View, teacher: View) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return per stage the guess, the teacher's map, both ``(B, C, H, W)``, and the variances ``(C,)``."""
+        assert student.outputs.stages is not None and teacher.outputs.stages is not None
+        pairs = used(paired(student.outputs.stages, teacher.outputs.stages), self.params.stages)
+        matched = [match_size(*pair) for pair in pairs]
+        found = [(*guess(s), t) for guess, (s, t) in zip(self.guesses, matched, strict=True)]
+        return [(mean, map_t, var) for mean, var, map_t in found]

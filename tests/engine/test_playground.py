@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -158,6 +159,36 @@ def test_terms_and_push_are_those_of_the_formula(pair: tuple[Home, str, str]) ->
     torch.testing.assert_close(reading.push["kd"].double(), 0.5 * 3 * (soft_t - soft_s), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(reading.pictures[0].student.double(), soft_s, rtol=1e-3, atol=1e-5)
     assert reading.pulls["logits"]["total"] <= reading.pulls["logits"]["kd"] + reading.pulls["logits"]["ce"] + 1e-6
+
+
+Loss = Callable[..., torch.Tensor]
+LAST = {"stages": "last"}
+# method -> knobs, term, and the term computed anew from the first picture of the phase at hand: what is drawn is what is compared
+DRAWN: dict[str, tuple[dict[str, Any], str, Loss]] = {
+    "kd": ({"T": 2.5}, "kd", lambda p, a, b: p.lambda_kd * p.T**2 * F.kl_div(a.log(), b, reduction="batchmean")),
+    "ban": ({"T": 2.5}, "kd", lambda p, a, b: p.lambda_kd * p.T**2 * F.kl_div(a.log(), b, reduction="batchmean")),
+    "dml": ({}, "kl", lambda p, a, b: p.lambda_kd * F.kl_div(a.log(), b, reduction="batchmean")),
+    "logits": ({}, "logits", lambda p, a, b: p.lambda_kd * F.mse_loss(a, b)),
+    "fitnet": ({}, "hint", lambda p, a, b: p.beta * F.mse_loss(a, b)),
+    "ft": ({}, "ft", lambda p, a, b: p.beta * F.l1_loss(a, b)),
+    "fsp": (LAST, "fsp", lambda p, a, b: p.beta * F.mse_loss(a, b)),
+    "nst": ({}, "nst", lambda p, a, b: p.beta * (a - b).square().sum((1, 2)).mean()),
+    "at": (LAST | {"p": 3.0}, "at", lambda p, a, b: p.beta * F.mse_loss(a, b)),
+    "lwm": ({}, "lwm", lambda p, a, b: p.beta * F.l1_loss(a, b)),
+    "sp": ({}, "sp", lambda p, a, b: p.beta * F.mse_loss(a, b)),
+    "cc": ({"gamma": 0.7}, "cc", lambda p, a, b: p.beta * F.mse_loss(a, b)),
+    "rkd": ({}, "distance", lambda p, a, b: p.beta * p.w_dist * F.smooth_l1_loss(a, b)),
+    "pkt": ({}, "pkt", lambda p, a, b: p.beta * (b * ((b + p.eps) / (a + p.eps)).log()).mean()),
+}
+
+
+@pytest.mark.parametrize("key", DRAWN)
+def test_the_picture_is_what_the_loss_compares(benches: Any, key: str) -> None:
+    knobs, term, loss = DRAWN[key]
+    reading = playground.read(benches(key), knobs)
+    picture = reading.pictures[0]
+    computed = loss(ENTRIES[key].params(**knobs), picture.student.double(), picture.teacher.double())
+    assert reading.terms[term] == pytest.approx(float(computed), rel=2e-2)
 
 
 def test_images_are_spread_over_classes_and_repeat_themselves(pair: tuple[Home, str, str]) -> None:
