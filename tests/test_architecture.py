@@ -25,7 +25,7 @@ LIGHT = {
     "kdengine.catalogue", "kdengine.terminal", "kdengine.cli", "kdengine.cli_frame", "kdengine.cli_catalogue",
     "kdengine.errands", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve", "kdengine.classic",
     "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
-    "kdengine.replications",
+    "kdengine.replications", "kdengine.literature",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
@@ -80,6 +80,11 @@ KEYS_ALLOWED: dict[str, tuple[set[str], str]] = {
         },
         "the paper's own flags name the methods",
     ),
+    "kdengine/literature.py": (
+        {"base", "kd", "ft", "dml", "crd", "bss", "ban", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "fsp", "nst"},
+        "the tables of the literature name their methods",
+    ),
+    "kdengine/replications.py": ({"crd"}, "the recipe named after that paper"),
     "kdengine/spec.py": ({"base", "crd"}, "base: default of method and teacher_method; crd: the recipe named after that paper"),
 }
 # words that are keys of methods and also something else of ours
