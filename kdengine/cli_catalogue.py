@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from kdengine import datasets, terminal
+from kdengine import datasets, errands, fetching, terminal
 from kdengine.cli_frame import AsJson, Commands, find_home
+from kdengine.errors import KdError
 from kdengine.terminal import err, out
 
 datasets_app = typer.Typer(cls=Commands, help="What there is to learn from: list, add your own, fetch.")
@@ -23,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     """Give ``app`` these commands."""
     app.command()(methods)
     app.command()(models)
+    app.command()(networks)
     app.add_typer(datasets_app, name="datasets")
 
 
@@ -79,14 +81,53 @@ def add_dataset(
 
 @datasets_app.command("fetch")
 def fetch_dataset(name: Annotated[str, typer.Argument(help="Name of the dataset.")]) -> None:
-    """Download a built-in dataset now rather than when a run needs it."""
+    """Download a built-in dataset now rather than when a run needs it, and decode it, so that the first run starts at once."""
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
 
     home = find_home()
-    datasets.get(home, name)
-    from kdengine import data
+    card = datasets.get(home, name)
+    with fetching.Recorder(home, fetching.errand(name)) as note:
+        from kdengine import data
 
-    with Progress(*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn(), console=err) as bar:
-        task = bar.add_task(name, total=None)
-        data.fetch(home, name, lambda done, total: bar.update(task, completed=done, total=total))
+        note.step(fetching.DOWNLOAD, card.download_mib * 2**20)
+        with Progress(*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn(), console=err) as bar:
+            task = bar.add_task(name, total=None)
+
+            def report(done: float, total: float) -> None:
+                bar.update(task, completed=done, total=total)
+                note(done, total)
+
+            data.fetch(home, name, fetching.whole(report, card.download_mib * 2**20))
+        note.step(fetching.DECODE)
+        with err.status("decoding"):
+            data.load(home, name, progress=note)
     out.print(f"{name} is here", highlight=False)
+
+
+def networks(
+    measure: Annotated[bool, typer.Option("--measure", help="Measure now, on one thread of the CPU: a minute or two.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how long each network takes for an image on this machine, as last measured."""
+    from kdengine import latency
+
+    home = find_home(as_json)
+    if measure:
+        with errands.Recorder(home, latency.ERRAND) as note, err.status("measuring") as said:
+            note.step("measure")
+
+            def report(key: str, done: int, total: int) -> None:
+                said.update(f"measuring {key} ({done} of {total})")
+                note(done, total)
+
+            latency.measure(home, report)
+    measured = latency.read(home)
+    if measured is None:
+        given = "no measurement on this machine yet"
+        raise KdError.of(given, "networks --measure", "run python -m kdengine networks --measure")
+    rows = [
+        {"key": key} | {f"batch_{n}_ms": round(v.ms, 2) for n, v in found.items()} for key, found in measured.networks.items()
+    ]
+    terminal.show_cards(rows, ("key", *(f"batch_{n}_ms" for n in latency.BATCHES)), as_json)
+    if not as_json:
+        out.print(f"milliseconds per pass; {measured.summary()}", highlight=False)

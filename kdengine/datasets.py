@@ -83,6 +83,47 @@ BUILTIN: dict[str, DatasetCard] = {
     )
 }  # fmt: skip
 
+# CIFAR-100's own grouping, as its page lists it: superclass -> its five classes
+_CIFAR100_GROUPS = """
+aquatic mammals: beaver dolphin otter seal whale
+fish: aquarium_fish flatfish ray shark trout
+flowers: orchid poppy rose sunflower tulip
+food containers: bottle bowl can cup plate
+fruit and vegetables: apple mushroom orange pear sweet_pepper
+household electrical devices: clock keyboard lamp telephone television
+household furniture: bed chair couch table wardrobe
+insects: bee beetle butterfly caterpillar cockroach
+large carnivores: bear leopard lion tiger wolf
+large man-made outdoor things: bridge castle house road skyscraper
+large natural outdoor scenes: cloud forest mountain plain sea
+large omnivores and herbivores: camel cattle chimpanzee elephant kangaroo
+medium-sized mammals: fox porcupine possum raccoon skunk
+non-insect invertebrates: crab lobster snail spider worm
+people: baby boy girl man woman
+reptiles: crocodile dinosaur lizard snake turtle
+small mammals: hamster mouse rabbit shrew squirrel
+trees: maple_tree oak_tree palm_tree pine_tree willow_tree
+vehicles 1: bicycle bus motorcycle pickup_truck train
+vehicles 2: lawn_mower rocket streetcar tank tractor
+"""
+_GROUPS = {"cifar100": dict(line.split(": ") for line in _CIFAR100_GROUPS.strip().split("\n"))}
+_LICENCES = {
+    "digits": "CC BY 4.0 (UCI repository)",
+    "cifar10": "none stated; the authors ask to be cited",
+    "cifar100": "none stated; the authors ask to be cited",
+    "fashion_mnist": "MIT",
+}
+
+
+def superclasses(key: str) -> dict[str, tuple[str, ...]]:
+    """Return superclass -> its classes, in the published order; empty for a dataset whose classes stand alone."""
+    return {name: tuple(classes.split()) for name, classes in _GROUPS.get(key, {}).items()}
+
+
+def licence(key: str) -> str:
+    """Return under which terms the images of a dataset may be used."""
+    return _LICENCES.get(key, "yours to know")
+
 
 def cards(home: Home) -> dict[str, DatasetCard]:
     """Return every dataset by key: the built-in ones, then your own by name.
@@ -122,6 +163,18 @@ def is_here(home: Home, key: str) -> bool:
         UnknownKey: there is none of that name.
     """
     return get(home, key).kind == "digits" or path_of(home, key).is_dir()
+
+
+def disk_bytes(home: Home, key: str) -> int:
+    """Return what the dataset takes in KD_HOME: downloaded files and decoded images; the folder of your own is not counted.
+
+    Raises:
+        UnknownKey: there is none of that name.
+    """
+    cache = home.data / "cache"
+    decoded = [p for p in cache.glob(f"{get(home, key).key}-*") if p.name.rsplit("-", 2)[0] == key]
+    folders = [*decoded, *([home.data / key] if key in BUILTIN else [])]
+    return sum(p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file())
 
 
 def add(

@@ -1,0 +1,317 @@
+"""Errands: commands that the app starts beside itself, with progress, a way to stop them, and a last word.
+
+An errand outlives page, browser and server. Its lock is handed to the process that does it, so two clicks, two browsers or two
+servers start it once, and nobody takes a dead one for one that runs. How it stands is derived, never stored: lock held = under
+way; a problem written = failed; something written and nobody there = ended without a word; else it has nothing to say.
+
+Reads and writes: ``errands/<name>.json`` (progress and problems, aside and renamed), ``errands/<name>.log``,
+``locks/errand-<name>.lock``. Starts and signals processes. Never: torch, the errand's own work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import psutil
+
+from kdengine.errors import KdError, Problem, RunBusy
+from kdengine.home import Home
+
+LOCK_FD = "KD_ERRAND_LOCK"  # tells the process which open descriptor holds its lock
+MODULE = "KD_ERRAND_MODULE"  # for tests: another command line in the place of kdengine
+EVERY_S = 0.25  # between two notes of progress
+NICENESS = 5  # below the server, as workers are
+PATIENCE_S = 0.2  # readers hold the lock for microseconds when they look
+_started: list[subprocess.Popen[bytes]] = []
+_started_guard = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What is to be done: ``name`` of its files, ``command`` behind ``python -m kdengine``."""
+
+    name: str
+    command: tuple[str, ...]
+
+    def note(self, home: Home) -> Path:
+        """Return the file that holds progress and problems."""
+        return home.root / "errands" / f"{self.name}.json"
+
+    def log(self, home: Home) -> Path:
+        """Return the file that holds what the command printed."""
+        return home.root / "errands" / f"{self.name}.log"
+
+    def lock(self, home: Home) -> Path:
+        """Return the lock file."""
+        return home.locks / f"errand-{self.name}.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an errand stands. ``step``: what it is doing ("" = starting); ``done`` of ``total`` in that step's unit, 0 = not known.
+
+    ``step_s``: seconds since the step began. ``problems``: why it failed; empty while it is under way.
+    """
+
+    going: bool
+    step: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    step_s: float = 0.0
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Return how much of the step is done, 0 to 1; 0 where the total is not known."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Return the seconds that the step will still take at the speed it had; None before that can be told."""
+        return self.step_s * (1 - self.share) / self.share if self.share > 0.02 and self.step_s > 1 else None
+
+
+# ---- seen from outside -----------------------------------------------------------------------------------------------------
+
+
+def start(home: Home, errand: Errand) -> bool:
+    """Start the errand in a process of its own and return at once; False where it is under way already."""
+    _reap()
+    handle = _take(errand.lock(home))
+    if handle is None:
+        return False
+    try:
+        errand.note(home).parent.mkdir(exist_ok=True)
+        errand.note(home).unlink(missing_ok=True)
+        process = _spawn(home, errand, handle)
+        _name_holder(handle, process.pid)
+    finally:
+        os.close(handle)  # the process holds its own copy
+    with contextlib.suppress(OSError):  # it may be gone already; niceness is a courtesy
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+    with _started_guard:
+        _started.append(process)
+    return True
+
+
+def standing(home: Home, errand: Errand) -> Standing:
+    """Return how the errand stands. Never waits."""
+    _reap()
+    going = is_going(home, errand)
+    said = _read(errand.note(home))
+    problems = tuple(Problem(**p) for p in said.get("problems", []))
+    if going:
+        step_s = max(0.0, time.time() - said["began"]) if said else 0.0
+        return Standing(True, said.get("step", ""), said.get("done", 0), said.get("total", 0), step_s)
+    if said and not problems:
+        problems = (_without_a_word(home, errand),)
+    return Standing(False, said.get("step", ""), problems=problems)
+
+
+def is_going(home: Home, errand: Errand) -> bool:
+    """Say whether somebody does the errand now."""
+    try:
+        handle = os.open(errand.lock(home), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def cancel(home: Home, errand: Errand, *, grace_s: float = 5.0) -> None:
+    """Stop the errand: TERM, after ``grace_s`` KILL; it clears what it has begun. Returns when it is over.
+
+    Raises:
+        RunBusy: its process cannot be reached from here.
+    """
+    if is_going(home, errand):
+        pid = _pid(home, errand)
+        if pid is None:
+            raise RunBusy.of(f"{errand.name}, done by a process of another machine or user", "one of your own", "stop it there")
+        for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            if _over_within(home, errand, patience_s):
+                break
+    forget(home, errand)
+
+
+def forget(home: Home, errand: Errand) -> None:
+    """Remove the last word of an errand that is over."""
+    if not is_going(home, errand):
+        errand.note(home).unlink(missing_ok=True)
+
+
+# ---- seen from the process that does it --------------------------------------------------------------------------------------
+
+
+class Stopped(SystemExit):
+    """Somebody asked the errand to stop: what it has begun is cleared on the way out."""
+
+
+class Recorder:
+    """Holds the errand's lock while it is done, and notes how far it is; a context for the command's whole work.
+
+    ``recorder(done, total)`` is a report; ``recorder.step("decode")`` begins the next step. A fault is noted in three parts and
+    goes on its way; TERM ends the work like an exception does.
+
+    Raises:
+        RunBusy: somebody else does this errand now.
+    """
+
+    def __init__(self, home: Home, errand: Errand) -> None:
+        self._home, self._errand = home, errand
+        self._step, self._began, self._written = "", time.time(), 0.0
+        self._handle = -1
+
+    def __enter__(self) -> Self:
+        given = os.environ.pop(LOCK_FD, "")
+        handle = int(given) if given else _take(self._errand.lock(self._home))
+        if handle is None:
+            raise RunBusy.of(
+                f"{self._errand.name}, under way in another process", "one at a time", "wait for it; the page shows how far it is"
+            )
+        self._handle = handle
+        os.set_inheritable(handle, False)
+        _name_holder(handle, os.getpid())
+        self._errand.note(self._home).parent.mkdir(exist_ok=True)
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, _stop)
+        self._note(0, 0)
+        return self
+
+    def step(self, name: str, total: float = 0) -> None:
+        """Begin a step, such as ``download``."""
+        self._step, self._began = name, time.time()
+        self._note(0, total)
+
+    def __call__(self, done: float, total: float) -> None:
+        """Note how far the step is; most calls cost nothing."""
+        if time.monotonic() - self._written >= EVERY_S:
+            self._note(done, total)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None or isinstance(error, Stopped | KeyboardInterrupt):
+            self._errand.note(self._home).unlink(missing_ok=True)
+        else:
+            self._note(0, 0, error.problems if isinstance(error, KdError) else (_unexpected(error),))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
+        os.close(self._handle)
+
+    def _note(self, done: float, total: float, problems: tuple[Problem, ...] = ()) -> None:
+        path = self._errand.note(self._home)
+        said = {"step": self._step, "done": done, "total": total, "began": self._began}
+        aside = path.with_name(f".{path.name}-{os.getpid()}")
+        with contextlib.suppress(OSError):  # a full disk must not hide why the work itself failed
+            aside.write_text(json.dumps(said | {"problems": [p.as_dict() for p in problems]}), encoding="utf-8")
+            aside.replace(path)
+        self._written = time.monotonic()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the clearing is not to be interrupted
+    raise Stopped(143)
+
+
+def _unexpected(error: BaseException) -> Problem:
+    if isinstance(error, OSError):
+        return Problem("", f"{error.strerror or type(error).__name__}", "a disk that can be written", "make room and try again")
+    return Problem(
+        "", f"{type(error).__name__}: {error}"[:300], "no fault", "try again; the log in errands/ of KD_HOME says more"
+    )
+
+
+# ---- processes and locks -----------------------------------------------------------------------------------------------------
+
+
+def _spawn(home: Home, errand: Errand, handle: int) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ) | {"KD_HOME": str(home.root), "PYTHONUNBUFFERED": "1", LOCK_FD: str(handle)}
+    source = Path(__file__).resolve().parents[1]
+    if source.name not in ("site-packages", "dist-packages"):  # a clone that is not installed, from whatever folder
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
+    with errand.log(home).open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", os.environ.get(MODULE, "kdengine"), *errand.command],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=home.root, env=environment,
+            start_new_session=True, pass_fds=(handle,),
+        )  # fmt: skip
+
+
+def _reap() -> None:
+    """Take leave of processes that this one started and that are gone, so that none stays a zombie."""
+    with _started_guard:
+        _started[:] = [process for process in _started if process.poll() is None]
+
+
+def _take(lock: Path) -> int | None:
+    """Return an open descriptor that holds the lock, None where somebody keeps it."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(handle)
+                return None
+            time.sleep(0.002)
+
+
+def _name_holder(handle: int, pid: int) -> None:
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(pid).encode(), 0)
+
+
+def _pid(home: Home, errand: Errand) -> int | None:
+    """Return the process that does the errand, recognised by its command line: a process number alone may be reused."""
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        pid = int(errand.lock(home).read_text())
+        if tuple(psutil.Process(pid).cmdline()[-len(errand.command) :]) == errand.command:
+            return pid
+    return None
+
+
+def _over_within(home: Home, errand: Errand, patience_s: float) -> bool:
+    until = time.monotonic() + patience_s
+    while is_going(home, errand):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+        _reap()
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) and "began" in said else {}
+
+
+def _without_a_word(home: Home, errand: Errand) -> Problem:
+    with contextlib.suppress(OSError):
+        lines = errand.log(home).read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return Problem("", f"its process ended without a word; the log ends with: {last or 'nothing'}"[:300],
+                       "a process that is left running", "try again")  # fmt: skip
+    return Problem("", "its process ended without a word", "a process that is left running", "try again")

@@ -1,0 +1,140 @@
+"""Commands that the app starts beside itself: one at a time, watched, stopped, and honest about how they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kdengine import errands
+from kdengine.errands import Recorder, Standing
+from kdengine.errors import KdError, RunBusy
+from kdengine.home import Home
+from tests.contract.fake_errand import TOY
+
+Begin = Callable[..., bool]
+
+
+@pytest.fixture
+def begin(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
+    """Start the toy errand with a plan; whatever is left of it at the end is killed."""
+    monkeypatch.setenv(errands.MODULE, "fake_errand")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+    def start(**plan: object) -> bool:
+        monkeypatch.setenv("FAKE_ERRAND", json.dumps(plan))
+        return errands.start(home, TOY)
+
+    yield start
+    errands.cancel(home, TOY, grace_s=0)
+    for process in errands._started:
+        process.wait(timeout=5)
+    errands._reap()
+
+
+def test_it_is_watched_from_start_to_end(home: Home, begin: Begin, until: Callable[..., None]) -> None:
+    assert errands.standing(home, TOY) == Standing(False), "nobody has asked for it yet"
+    assert begin(takes_s=0.5)
+    assert errands.standing(home, TOY).going, "from the moment of the start, though its process has not said a word"
+    until(lambda: errands.standing(home, TOY).done == 10)
+    now = errands.standing(home, TOY)
+    assert (now.step, now.share) == ("work", 0.25)
+    until(lambda: not errands.standing(home, TOY).going)
+    assert errands.standing(home, TOY) == Standing(False) and not (home.root / "begun").exists()
+    assert "has begun" in TOY.log(home).read_text()
+
+
+def test_two_clicks_start_it_once(home: Home, begin: Begin) -> None:
+    answers: list[bool] = []
+    threads = [threading.Thread(target=lambda: answers.append(begin(takes_s=5))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [False, False, False, True]
+
+
+@pytest.mark.parametrize(("fault", "given"), [("kd", "a lamp"), ("os", "No space left"), ("other", "ZeroDivisionError: by zero")])
+def test_a_fault_is_kept_in_three_parts_until_the_next_start(
+    home: Home, begin: Begin, until: Callable[..., None], fault: str, given: str
+) -> None:
+    begin(fault=fault)
+    until(lambda: not errands.standing(home, TOY).going)
+    (problem,) = errands.standing(home, TOY).problems
+    assert given in problem.given and problem.allowed and problem.do
+    begin(takes_s=0.2)
+    assert errands.standing(home, TOY).problems == ()
+    until(lambda: errands.standing(home, TOY) == Standing(False))
+
+
+def test_one_that_was_killed_says_so(home: Home, begin: Begin, until: Callable[..., None]) -> None:
+    begin(takes_s=20)
+    until(lambda: errands.standing(home, TOY).step == "work")
+    os.kill(int(TOY.lock(home).read_text()), signal.SIGKILL)
+    until(lambda: not errands.standing(home, TOY).going)
+    (problem,) = errands.standing(home, TOY).problems
+    assert "without a word" in problem.given and "the errand has begun" in problem.given
+
+
+def test_stopping_clears_what_was_begun(home: Home, begin: Begin, until: Callable[..., None]) -> None:
+    begin(takes_s=20)
+    until((home.root / "begun").exists)
+    errands.cancel(home, TOY)
+    assert errands.standing(home, TOY) == Standing(False) and not (home.root / "begun").exists()
+
+
+def test_one_that_does_not_listen_is_killed(home: Home, begin: Begin, until: Callable[..., None]) -> None:
+    begin(takes_s=20, deaf=True)
+    until(lambda: errands.standing(home, TOY).step == "work")
+    errands.cancel(home, TOY, grace_s=0.2)
+    assert errands.standing(home, TOY) == Standing(False), "nothing to explain: it was wished"
+
+
+def test_a_process_of_another_errand_is_not_signalled(home: Home) -> None:
+    with Recorder(home, TOY):  # held by this process, whose command line is not that of the errand
+        with pytest.raises(RunBusy, match="stop it there"):
+            errands.cancel(home, TOY)
+        with pytest.raises(RunBusy, match="one at a time"), Recorder(home, TOY):
+            pass
+        assert errands.start(home, TOY) is False
+    assert errands.standing(home, TOY) == Standing(False)
+
+
+def test_reports_are_written_now_and_then(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    real = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: (written.append(str(to)), real(self, to))[1])
+    with Recorder(home, TOY) as note:
+        note.step("work", 1000)
+        for i in range(1000):
+            note(i, 1000)
+        assert errands.standing(home, TOY).going
+    assert len(written) <= 4
+    monkeypatch.undo()
+    with contextlib.suppress(KdError), Recorder(home, TOY):
+        raise KdError.of("a", "b", "c")
+    assert errands.standing(home, TOY).problems[0].do == "c"
+    errands.forget(home, TOY)
+    assert errands.standing(home, TOY) == Standing(False)
+
+
+def test_time_left_follows_the_speed_so_far() -> None:
+    assert Standing(True, "download", 25, 100, step_s=10).left_s == 30
+    assert Standing(True, "download", 1, 100, step_s=10).left_s is None, "too early to tell"
+    assert Standing(True, "download", 5, 0, step_s=10).share == 0
+    assert Standing(True, "download", 120, 100, step_s=10).left_s == 0
+
+
+def test_looking_costs_little(home: Home, begin: Begin) -> None:
+    begin(takes_s=3)
+    start = time.perf_counter()
+    for _ in range(100):
+        errands.standing(home, TOY)
+    assert time.perf_counter() - start < 0.5
