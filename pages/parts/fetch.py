@@ -12,11 +12,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from kdengine import runner
+from kdengine import datasets, pictures, runner
 from kdengine.errors import KdError
 from kdengine.rundir import Artifact, Attempt, Progress, RunDir
+from kdengine.spec import RunSpec
 from pages.parts import charts, plan, pulse, tables, words
 from store import queries
+from store.compare import pair
 
 
 @st.cache_data(max_entries=600, show_spinner=False)
@@ -156,3 +158,62 @@ def slots() -> int:
 def free_disk_mib() -> float:
     """Return the free space of the disk that holds KD_HOME."""
     return shutil.disk_usage(pulse.of().home.root).free / 2**20
+
+
+# ---- what finished runs left ---------------------------------------------------------------------------------------------
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def _read(question: str, paths: tuple[str, ...], stamps: tuple[tuple[int, int], ...], more: tuple[str, ...]) -> Any:
+    return getattr(pair, question)(*(RunDir(path) for path in paths), *more)
+
+
+def answers(run_id: str) -> pair.Answers | None:
+    """Return what the run's networks answered to the test images; read again only when the file has changed."""
+    run = folder(run_id)
+    return _read("answers", (str(run.path),), (_stamp(run.predictions_npz),), ())
+
+
+def likeness(run_id: str, other_id: str, network: str) -> pd.DataFrame | None:
+    """Return how alike the layers of a run's student and of ``network`` of the other run are; see ``pair.likeness``."""
+    runs_ = folder(run_id), folder(other_id)
+    return _read("likeness", tuple(str(r.path) for r in runs_), tuple(_stamp(r.features_npz) for r in runs_), (network,))
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _alone(root: str, version: int, ids: tuple[str, ...]) -> dict[str, str]:
+    plain = RunSpec.model_fields["method"].get_default()
+    asked = [found for run_id in ids if (found := folder(run_id).request_or_none())]
+    known = [
+        found
+        for run_id in runs(status=("finished",), method=(plain,))["run_id"]
+        if (found := folder(run_id).request_or_none()) and found.spec.combine is None
+    ]
+    return pair.alone_runs({r.run_id: r.spec for r in asked}, {r.run_id: r.spec for r in known})
+
+
+def alone(ids: tuple[str, ...]) -> dict[str, str]:
+    """Return run id -> id of the finished run that trained the same student alone; runs without one are left out."""
+    heart = pulse.of()
+    return _alone(str(heart.home.root), heart.store.data_version, ids)
+
+
+def class_names(dataset: str) -> tuple[str, ...]:
+    """Return the names of a dataset's classes in the order of the labels; () where the dataset is not registered any more."""
+    try:
+        return datasets.get(pulse.of().home, dataset).class_names
+    except KdError:
+        return ()
+
+
+def test_images(dataset: str, index: Any, size: int) -> Any:
+    """Return test images as pixels, see ``pictures.test_images``; None where the dataset is not decoded here."""
+    return pictures.test_images(pulse.of().home, dataset, index, size)
+
+
+def _stamp(file: Any) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)

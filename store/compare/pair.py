@@ -85,9 +85,10 @@ def answers(run: RunDir) -> Answers | None:
     labels = arrays.get("labels")
     if labels is None or STUDENT not in logits or any(z.ndim != 2 or len(z) != len(labels) for z in logits.values()):
         raise _damaged(run.predictions_npz)
-    told = {name: _answers(values) for name, values in logits.items()}
-    said, sure, tied = ({name: told[name][i] for name in told} for i in range(3))
-    return Answers(run.run_id, labels, logits[STUDENT].shape[1], said, sure, tied)
+    found = Answers(run.run_id, labels, logits[STUDENT].shape[1], {}, {}, {})
+    for name, values in logits.items():
+        found.said[name], found.sure[name], found.tied[name] = _answer(values)
+    return found
 
 
 def layers(run: RunDir, network: str) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
@@ -109,6 +110,22 @@ def layers(run: RunDir, network: str) -> tuple[np.ndarray, dict[str, np.ndarray]
     return (arrays["index"], found) if found else None
 
 
+def likeness(run: RunDir, other: RunDir, network: str) -> pd.DataFrame | None:
+    """Return the CKA of the student's layers of ``run`` (rows) with those of ``network`` of ``other`` (columns), see ``cka``.
+
+    None where one of the two has left no features.
+
+    Raises:
+        KdError: a file is damaged, or the two were not shown the same images.
+    """
+    ours, theirs = layers(run, STUDENT), layers(other, network)
+    if ours is None or theirs is None:
+        return None
+    if not np.array_equal(ours[0], theirs[0]):
+        raise _other_images(run.run_id, len(ours[0]), other.run_id, len(theirs[0]))
+    return cka(ours[1], theirs[1])
+
+
 def check_same_images(runs: Sequence[Answers]) -> None:
     """Refuse runs that did not answer to the same test images.
 
@@ -117,18 +134,25 @@ def check_same_images(runs: Sequence[Answers]) -> None:
     """
     for other in runs[1:]:
         if not np.array_equal(runs[0].labels, other.labels):
-            raise KdError.of(
-                f"{runs[0].run_id} with {len(runs[0].labels):,} test images and {other.run_id} with {len(other.labels):,} others",
-                "runs that were tested on the same images in the same order",
-                "choose runs of one dataset, launched after it was last changed",
-                "test images",
-            )
+            raise _other_images(runs[0].run_id, len(runs[0].labels), other.run_id, len(other.labels))
 
 
 def alone(spec: RunSpec) -> RunSpec:
     """Return the training of the same student without any help: same data, recipe and seed, no teacher, no peers."""
     plain = {name: RunSpec.model_fields[name].get_default() for name in (*TEACHER_FIELDS, "method", "teacher", "generation")}
     return spec.but(params={}, combine=None, peers=(), peer_inits=(), **plain)
+
+
+def alone_runs(wanted: Mapping[str, RunSpec], known: Mapping[str, RunSpec]) -> dict[str, str]:
+    """Return run id -> id of the run of ``known`` that trained the same student alone; of several the first.
+
+    ``known``: finished runs of plain training, the newest first.
+    """
+    by_training: dict[str, str] = {}
+    for run_id, spec in known.items():
+        by_training.setdefault(alone(spec).identity(), run_id)
+    keys = {run_id: alone(spec).identity() for run_id, spec in wanted.items()}
+    return {run_id: by_training[key] for run_id, key in keys.items() if key in by_training}
 
 
 # ---- counts --------------------------------------------------------------------------------------------------------------
@@ -345,7 +369,12 @@ def _damaged(file: Path) -> KdError:
                       "repeat the run, or choose another one", file.stem)  # fmt: skip
 
 
-def _answers(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def _other_images(run: str, n: int, other: str, m: int) -> KdError:
+    return KdError.of(f"{run} with {n:,} test images and {other} with {m:,} others", "runs that were tested on the same images",
+                      "choose runs of one dataset, trained since it was last changed", "test images")  # fmt: skip
+
+
+def _answer(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     z = logits.astype(np.float64)
     said = z.argmax(axis=1)
     top = z.max(axis=1, keepdims=True)
