@@ -170,7 +170,7 @@ def variants(groups: pd.DataFrame) -> list[str]:
     Knobs of the method always count; fields of the protocol only where the method has two of them in one column, because a
     field that follows the column says nothing about the method.
     """
-    texts = [[_text(value) for value in groups[name]] for name in _KEPT]
+    texts = [[text_of(value) for value in groups[name]] for name in _KEPT]
     rows = list(zip(*texts, strict=True))
     within: dict[tuple[str, str], list[set[str]]] = {}
     for key, row in zip(zip(groups["method"], groups["column"], strict=True), rows, strict=True):
@@ -191,7 +191,8 @@ def variants(groups: pd.DataFrame) -> list[str]:
     return _numbered([(c, m, labels[m][key]) for c, m, key in zip(groups["column"], groups["method"], keys, strict=True)])
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Write a value of ``results`` so that equal values have equal texts: lists joined by +, nothing as ""."""
     if isinstance(value, list | tuple | np.ndarray):
         return "+".join(f"{item}" for item in value)
     return "" if value is None or value is pd.NA or value != value else str(value)
@@ -223,7 +224,7 @@ def _labels(keys: list[tuple[str, ...]]) -> list[str]:
 
 def _bases(groups: pd.DataFrame) -> tuple[list[int], list[tuple[str, ...]]]:
     """Return for each group the student alone of its column that was trained most like it, and the fields that differ."""
-    fields = np.array([pd.factorize(pd.Series([_text(v) for v in groups[name]], dtype=object))[0] for name in PROTOCOL]).T
+    fields = np.array([pd.factorize(pd.Series([text_of(v) for v in groups[name]], dtype=object))[0] for name in PROTOCOL]).T
     plain = (groups["family"] == "plain").to_numpy()
     place, differs = np.full(len(groups), -1), np.zeros((len(groups), len(PROTOCOL)), dtype=bool)
     for rows in rows_of_columns(groups):

@@ -173,10 +173,10 @@ def ranking(results: pd.DataFrame, which: str) -> pd.DataFrame:
     The leader has the greatest mean among the groups with enough seeds (among all where none has); base is the student alone.
 
     Columns:
-        all of ``groups.grouped`` but base_row, rank (1 + number of groups that are clearly better; ties share it), leads (True for
-        one group per column), enough (three seeds or more), to_leader_frac, to_leader_low_frac, to_leader_high_frac, to_leader_n,
-        to_leader_how, to_leader_p, to_leader_verdict, to_leader_holm_p, and the same with to_base_ (verdict "" where a group
-        would be compared with itself or there is no base).
+        all of ``groups.grouped`` but base_row, rank (1 + number of groups that are clearly better; ties share it), leads (True
+        for one group per column), enough (three seeds or more), to_leader_frac, to_leader_low_frac, to_leader_high_frac,
+        to_leader_n, to_leader_how, to_leader_p, to_leader_verdict, to_leader_holm_p, and the same with to_base_ (verdict ""
+        where a group would be compared with itself or there is no base).
     """
     groups, values = grouped(results, which)
     leads, enough = np.zeros(len(groups), dtype=bool), (groups["n"] >= SEEDS_NEEDED).to_numpy()
@@ -189,6 +189,19 @@ def ranking(results: pd.DataFrame, which: str) -> pd.DataFrame:
         **against(groups, values, leader, "to_leader_"), **against(groups, values, groups["base_row"].to_numpy(), "to_base_"),
     )  # fmt: skip
     return ranked.drop(columns="base_row").sort_values([*COLUMN, "rank"], kind="stable").reset_index(drop=True)
+
+
+def versus(results: pd.DataFrame, which: str, column: str, setting: str) -> pd.DataFrame:
+    """Compare every group of one column of (dataset, pair) with the group of key ``setting`` there, greatest mean first.
+
+    Columns:
+        all of ``groups.grouped`` but base, then those of ``differences`` and holm_p, named to_... (verdict "" for the group itself).
+    """
+    groups, values = grouped(results, which)
+    inside = (groups["column"] == column).to_numpy()
+    place = np.flatnonzero(inside & (groups["setting"] == setting).to_numpy())
+    other = np.full(len(groups), place[0] if len(place) else -1)
+    return groups.assign(**against(groups, values, other, "to_")).drop(columns="base")[inside].reset_index(drop=True)
 
 
 def sentence(ranked: pd.DataFrame, which: str) -> str:
@@ -245,5 +258,5 @@ def _p(mean: Floats, error: Floats, df: Floats | float) -> Floats:
 
 __all__ = [
     "LEVEL", "RESAMPLES", "SEEDS_NEEDED", "VERDICTS", "WHICH", "Comparison", "against", "bootstrap", "differences", "holm",
-    "in_columns", "luck", "newest_per_seed", "paired", "ranking", "sentence", "welch",
+    "in_columns", "luck", "newest_per_seed", "paired", "ranking", "sentence", "versus", "welch",
 ]  # fmt: skip
