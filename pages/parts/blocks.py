@@ -20,6 +20,7 @@ from kdengine.rundir import Progress
 from pages.parts import fetch, frame, pulse, state, tables, words
 
 WIDTH = 1280
+MISREAD = "Part of this link means nothing here; the rest of it is shown"
 BAR = {"displayModeBar": False, "displaylogo": False, "responsive": True}
 
 
@@ -38,8 +39,16 @@ def say(title: str, sentence: str = "") -> Any:
         state.live(_pulse_line, busy=bool(len(fetch.active())))
         place = st.container(horizontal=True, horizontal_alignment="right")
     _troubles()
+    state.begin(functools.partial(_tell, st.empty()))
     state.said()
     return place
+
+
+def _tell(place: Any, misread: list[Problem]) -> None:
+    if misread:
+        place.error(_listed(misread, MISREAD), icon=":material/link_off:")
+    else:
+        place.empty()
 
 
 def _pulse_line() -> None:
@@ -62,11 +71,17 @@ def _troubles() -> None:
 
 def problems(found: Iterable[Problem], title: str) -> None:
     """List problems, each with what was given, what is allowed, what to do."""
-    lines = [
-        f"**{_safe(p.field or 'this')}**: given {_safe(p.given)}; allowed: {_safe(p.allowed)}. *{_safe(p.do)}*" for p in found
-    ]
-    if lines:
-        st.error(f"{title}\n\n" + "\n".join(f"- {line}" for line in lines), icon=":material/error:")
+    listed = list(found)
+    state.told(listed)
+    if listed:
+        st.error(_listed(listed, title), icon=":material/error:")
+
+
+def _listed(found: Iterable[Problem], title: str) -> str:
+    lines = (
+        f"- **{_safe(p.field or 'this')}**: given {_safe(p.given)}; allowed: {_safe(p.allowed)}. *{_safe(p.do)}*" for p in found
+    )
+    return f"{title}\n\n" + "\n".join(lines)
 
 
 def empty(sentence: str, page: str, button: str, icon: str = ":material/arrow_forward:") -> None:

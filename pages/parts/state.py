@@ -5,15 +5,45 @@ Reads / writes: the session's state and URL. Never: the store (``fetch`` does), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from kdengine import errors
+from kdengine.errors import Problem
 from pages.parts import pulse
 
 IDLE_S = 10.0
+SHOWN = 8  # of what a choice offers, in a message
+ANSWER_S = 2.0  # within this time a browser has put into its URL what the server told it
+CLEARED = [""]  # in the URL (``?ids=``): nothing is chosen, where the default would choose something
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a choice put into the URL last: the values ``before`` and ``now``, and when (monotonic, s)."""
+
+    before: list[str] = field(default_factory=list)
+    now: list[str] = field(default_factory=list)
+    at: float = float("-inf")
+
+
+@dataclass(slots=True)
+class _Link:
+    """What a page's link asks for in vain, who shows it, and what the page has said about its link by itself."""
+
+    tell: Callable[[list[Problem]], None]
+    misread: list[Problem] = field(default_factory=list)
+    told: set[tuple[str, str]] = field(default_factory=set)
+
+    def again(self) -> None:
+        """Show what is left to say."""
+        if self.misread:
+            self.tell([p for p in self.misread if not self.told & {(p.field, p.given), (p.field, f"{p.field} {p.given!r}")}])
 
 
 def chosen(name: str) -> str | None:
@@ -32,30 +62,97 @@ def choice(widget: Callable[..., Any], label: str, titles: Mapping[str, str], *,
 
     Streamlit's own binding would write the titles. ``widget``: st.pills, st.selectbox, st.segmented_control or st.multiselect;
     ``titles``: key -> title; ``default``: a key, or a list of keys where several may be chosen.
+
+    The URL alone decides, so a link followed inside a session shows what the link says, whatever was chosen here before. What
+    it asks for and is not offered is told at the head of the page.
     """
     place = f"{name}-choice"
-    if place not in st.session_state:
-        st.session_state[place] = _from_url(name, titles, default)
-    elif isinstance(default, list):  # what is no longer offered is no longer chosen
-        st.session_state[place] = [key for key in st.session_state[place] if key in titles]
-    elif st.session_state[place] not in titles:
-        st.session_state[place] = default
+    value = _wanted(name, titles, default)
+    if place not in st.session_state or st.session_state[place] != value:
+        st.session_state[place] = value
     return widget(label, list(titles), format_func=titles.__getitem__, key=place, on_change=_to_url, args=(name, default), **more)
 
 
-def _from_url(name: str, titles: Mapping[str, str], default: Any) -> Any:
-    given = [key for key in st.query_params.get_all(name) if key in titles]
+def _wanted(name: str, titles: Mapping[str, str], default: Any) -> Any:
+    """Return what the URL asks for as the widget holds it; the default where it asks for nothing that is offered."""
+    given = _given(name)
+    known = [key for key in given if key in titles]
+    unknown = [key for key in given if key and key not in titles]
+    if unknown and given == _written(name).now:  # chosen here, and no longer offered: nobody's mistake
+        _put(name, known)
+    elif unknown:
+        for key in unknown:
+            _misread(_not_offered(name, key, list(titles)))
     if isinstance(default, list):
-        return given or [key for key in default if key in titles]
-    return given[0] if given else default
+        return known if known or given == CLEARED else [key for key in default if key in titles]
+    return known[0] if known else default
+
+
+def _given(name: str) -> list[str]:
+    """Return the values in the URL; but what was chosen a moment ago where the browser has not put that into its URL yet."""
+    given, wrote = st.query_params.get_all(name), _written(name)
+    fresh = time.monotonic() - wrote.at < ANSWER_S and f"{name}-choice" in st.session_state
+    if fresh and given == wrote.before and given != wrote.now and not _went_back():
+        _put(name, wrote.now)
+        return wrote.now
+    return given
 
 
 def _to_url(name: str, default: Any) -> None:
     value = st.session_state[f"{name}-choice"]
-    if value == default or not value:
-        st.query_params.pop(name, None)
+    several = isinstance(default, list)
+    now = [] if value == default or value is None else (list(value) or CLEARED) if several else [value]
+    st.session_state[f"{name}-written"] = _Written(st.query_params.get_all(name), now, time.monotonic())
+    _put(name, now)
+
+
+def _put(name: str, values: list[str]) -> None:
+    if values:
+        st.query_params[name] = values
     else:
-        st.query_params[name] = value
+        st.query_params.pop(name, None)
+
+
+def _written(name: str) -> _Written:
+    found: _Written = st.session_state.get(f"{name}-written", _Written())
+    return found
+
+
+def begin(tell: Callable[[list[Problem]], None]) -> None:
+    """Begin a page: ``tell`` shows what its link asks for in vain, again whenever that changes.
+
+    The browser is told its URL: a link to the page that is open changes what is shown and not, in Streamlit 1.67, the address,
+    and the next click would bring the old selection back.
+    """
+    st.session_state["_link"] = _Link(tell)
+    st.query_params.update({})  # sends what is there; the browser does nothing where it has that already
+
+
+def told(problems: Iterable[Problem]) -> None:
+    """Take note of what a page itself says about its link, so that it is not said twice."""
+    if (link := st.session_state.get("_link")) is not None:
+        link.told |= {(problem.field, problem.given) for problem in problems}
+        link.again()
+
+
+def _misread(problem: Problem) -> None:
+    link = st.session_state.get("_link")
+    if link is not None and problem not in link.misread:
+        link.misread.append(problem)
+        link.again()
+
+
+def _not_offered(name: str, given: str, offered: list[str]) -> Problem:
+    close = errors.nearest(given, offered)
+    shown = ", ".join(offered[:SHOWN]) + (f" and {len(offered) - SHOWN} more" if len(offered) > SHOWN else "")
+    return Problem(
+        name, given, shown or "nothing: there is none yet", f"did you mean {close}?" if close else "choose one of them"
+    )
+
+
+def _went_back() -> bool:
+    context = get_script_run_ctx()
+    return bool(context and context.is_history_navigation)
 
 
 def say_later(text: str, icon: str = ":material/check:") -> None:
