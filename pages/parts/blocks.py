@@ -79,7 +79,8 @@ def problems(found: Iterable[Problem], title: str) -> None:
 
 def _listed(found: Iterable[Problem], title: str) -> str:
     lines = (
-        f"- **{_safe(p.field or 'this')}**: given {_safe(p.given)}; allowed: {_safe(p.allowed)}. *{_safe(p.do)}*" for p in found
+        f"- **{escaped(p.field or 'this')}**: given {escaped(p.given)}; allowed: {escaped(p.allowed)}. *{escaped(p.do)}*"
+        for p in found
     )
     return f"{title}\n\n" + "\n".join(lines)
 
@@ -183,7 +184,7 @@ def failure(row: dict[str, Any]) -> None:
     if found:
         problems(found, reason or "This run failed")
     else:
-        st.error(_safe(reason or "This run failed; the log below may say why."), icon=":material/error:")
+        st.error(escaped(reason or "This run failed; the log below may say why."), icon=":material/error:")
 
 
 def pairs(lines: dict[str, str]) -> None:
@@ -191,7 +192,7 @@ def pairs(lines: dict[str, str]) -> None:
     for what, value in lines.items():
         left, right = st.columns([1, 2], gap="small", wrap=False)
         left.markdown(f":gray[{what}]")
-        right.markdown(_safe(value))
+        right.markdown(escaped(value))
 
 
 def drawer(title: str, key: str, *, opened: bool = False) -> Any:
@@ -242,6 +243,6 @@ def note(*sentences: str) -> None:
     st.caption(" ".join(s for s in sentences if s))
 
 
-def _safe(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape what markdown would interpret in text that people typed."""
     return "".join("\\" + c if c in r"\`*_[]<>$:#|~" else c for c in text)

@@ -86,6 +86,29 @@ FAMILIES: dict[str, str] = {
     "plain": "no teacher",
 }
 
+# what a card needs -> what that is, in a few plain words; the first eight can be compared, in the order from image to answer
+NEEDS: dict[str, str] = {
+    "input_gradients": "gradients",
+    "stem": "first maps",
+    "stages": "inner maps",
+    "preacts": "maps before ReLU",
+    "blocks": "maps of all blocks",
+    "embedding": "embeddings",
+    "logits": "answers",
+    "views": "a second view",
+    "index": "a memory of all images",
+    "norms": "BatchNorm values",
+}
+# fidelity of a card -> (in plain words, what that means)
+FIDELITY: dict[str, tuple[str, str]] = {
+    "golden": ("same as the authors' code", "its loss gives the numbers of the authors' code on fixed inputs; tests hold that"),
+    "paper": (
+        "from the paper's formulas",
+        "written from the published formulas; there is no code of the authors to compare with",
+    ),
+    "abstract": ("reconstructed", "only a summary of the paper was at hand; parts of it are ours and the page says which"),
+}
+
 
 def missing(value: Any) -> bool:
     """Say whether ``value`` is None, NaN or NaT."""
