@@ -105,11 +105,11 @@ def grouped(results: pd.DataFrame, which: str) -> tuple[pd.DataFrame, NDArray[np
     A group is what differs in nothing but the seed, in one column. Groups are sorted by dataset, student, teacher, greatest mean.
 
     Columns:
-        method, dataset, student, teacher, setting, params (JSON), combine, generation, peers, recipe, the fields of ``PROTOCOL``
-        and ``TEACHER``, those of ``in_columns``, like (its newest run), mean_frac, std_frac (n - 1; NaN for one),
-        n (seeds), min_frac, max_frac, best_mean_frac, last_mean_frac, seeds (tuple), ids (tuple of run ids), variant (what sets
-        it apart from other settings of the method), base_row (row of the student alone that the gain is taken from, -1 without
-        one), base_differs (tuple of protocol fields in which that one was trained otherwise).
+        method, dataset, student, teacher, setting, params (JSON), combine, generation, peers (joined by +), recipe, the fields
+        of ``PROTOCOL`` and ``TEACHER``, those of ``in_columns``, like (its newest run), mean_frac, std_frac (n - 1; NaN for
+        one), n (seeds), min_frac, max_frac, best_mean_frac, last_mean_frac, seeds (tuple), ids (tuple of run ids), variant (what
+        sets it apart from other settings of the method), name (method and variant), base_row (row of the student alone that the
+        gain is taken from, -1 without one), base_differs (tuple of protocol fields in which that one was trained otherwise).
     """
     value = measure(which)
     rows = newest_per_seed(results)
@@ -126,11 +126,16 @@ def grouped(results: pd.DataFrame, which: str) -> tuple[pd.DataFrame, NDArray[np
     groups = groups.assign(like=rows["run_id"].to_numpy()[newest], place=np.arange(len(table)), **_moments(table))
     for name, own in (("best_mean_frac", best), ("last_mean_frac", last)):
         groups[name] = _moments(own)["mean_frac"]
-    groups["seeds"] = _lists(np.broadcast_to(np.asarray(seeds, dtype=object), table.shape), has)
-    groups["ids"] = _lists(ids, has)
+    groups["peers"] = [text_of(peers) for peers in groups["peers"]]
+    numbers = np.full(table.shape, -1, dtype=object)
+    numbers[:, : len(seeds)] = np.asarray(seeds, dtype=object)
+    groups["seeds"], groups["ids"] = _lists(numbers, has), _lists(ids, has)
     groups = in_columns(groups).sort_values([*COLUMN, "mean_frac", "method"], ascending=[True] * 3 + [False, True])
     groups = groups.reset_index(drop=True)
-    groups["variant"] = variants(groups)
+    labels = variants(groups)
+    groups["variant"] = pd.Series(labels, dtype="str")
+    named = [f"{method} {label}".strip() for method, label in zip(groups["method"], labels, strict=True)]
+    groups["name"] = pd.Series(named, dtype="str")
     groups["base_row"], groups["base_differs"] = _bases(groups)
     return groups.drop(columns="place"), table[groups["place"].to_numpy(dtype=int)]
 
