@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import blocks, fetch, state, words
-from pages.parts.compare import curves, pair, ranking, replicate, selection, table, tradeoff
+from pages.parts.compare import curves, pair, protocol, ranking, replicate, selection, table, tradeoff
 
 TABS = {
     "curves": ("Curves", curves.draw),
@@ -59,4 +59,5 @@ else:
     chosen = selection.choose(counts=opened() not in WITHOUT_COUNT)
     if chosen.ids:
         st.markdown(f":gray[{selection.summary(chosen.students)}]")
+        protocol.draw(chosen)
     views(chosen)

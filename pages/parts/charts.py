@@ -192,7 +192,7 @@ def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequenc
     end = x_axis["range"][1]
     reaching = [line.name for line in named if labelled and len(line.x) and line.x[-1] >= 0.9 * end]
     longest = max((len(name) for name in [*reaching, *(r.name for r in references)]), default=0)
-    layout = _layout(height, legend=not labelled, right=min(260, 12 + LETTER_PX * longest))
+    layout = blank(height, legend=not labelled, right=min(260, 12 + LETTER_PX * longest))
     layout["xaxis"] |= x_axis
     layout["yaxis"] |= {
         "range": [low, high],
@@ -261,7 +261,7 @@ def _bars(
     if errors is not None:
         bar["error_x"] = {"type": "data", "array": errors, "thickness": 1.5, "width": 5, "color": AXIS}
     # the numbers stand in a column of their own at the right, where no whisker, no reference line and no edge cuts them
-    layout = _layout(84 + 34 * max(1, len(names)), legend=False, right=16 + LETTER_PX * max((len(t) for t in text), default=0))
+    layout = blank(84 + 34 * max(1, len(names)), legend=False, right=16 + LETTER_PX * max((len(t) for t in text), default=0))
     layout["annotations"] = [
         {"x": 1, "xref": "paper", "y": name, "text": label, "showarrow": False, "xanchor": "left", "xshift": 8}
         for name, label in zip(names, text, strict=True)
@@ -271,7 +271,8 @@ def _bars(
     return {"data": [bar], "layout": layout}
 
 
-def _layout(height: int, *, legend: bool, right: float = 12) -> dict[str, Any]:
+def blank(height: int, *, legend: bool, right: float = 12) -> dict[str, Any]:
+    """Return the layout of a figure with nothing in it: ``right`` is the room beside the plot, in pixels."""
     clear = "rgba(0,0,0,0)"
     return {
         "height": height, "margin": {"l": 4, "r": right, "t": 10, "b": 4}, "showlegend": legend, "hovermode": "closest",

@@ -195,7 +195,7 @@ def versus(results: pd.DataFrame, which: str, column: str, setting: str) -> pd.D
     """Compare every group of one column of (dataset, pair) with the group of key ``setting`` there, greatest mean first.
 
     Columns:
-        all of ``groups.grouped`` but base_row, then those of ``differences`` and holm_p, named to_... (verdict "" for the group itself).
+        all of ``groups.grouped`` but base_row, then those of ``differences`` and holm_p, named to_... (verdict "": itself).
     """
     groups, values = grouped(results, which)
     inside = (groups["column"] == column).to_numpy()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,11 @@ from kdengine import catalogue
 from pages.parts import charts, words
 from pages.parts.charts import Line
 from pages.parts.colours import Style, style_of
+from store.compare import wording
 
 QUIET = Style("rgba(128,136,150,0.45)", "solid", "circle")
 MOST = 200  # mean curves that are drawn at all
+MOST_ROWS = 60
 LOWER_IS_BETTER = ("test_loss", "train_loss", "test_ece_frac", "teacher_kl")
 
 
@@ -60,6 +63,48 @@ def courses(frame: pd.DataFrame, *, metric: str, x: str = "epoch", levels: Seque
         [*(_smooth(line, weight) for line in loud), *marks], y=words.MEASURES[metric], x=x, height=height, x_end=end,
         references=[charts.Reference(name, value * scale) for name, value in levels], under=[*quiet, *under],
     )  # fmt: skip
+
+
+def forest(rows: pd.DataFrame, reference: str) -> go.Figure:
+    """Draw how far each group is from the one called ``reference``, with its interval: filled where clear, hollow in a tie.
+
+    ``rows``: as ``stats.versus`` returns them, with name; at most ``MOST_ROWS``, the first on top. Differences are fractions.
+    """
+    rows = rows.head(MOST_ROWS)
+    x, low, high = (100 * rows[f"to_{part}"].to_numpy(dtype=float) for part in ("frac", "low_frac", "high_frac"))
+    clear = rows["to_verdict"].isin(["better", "worse"])
+    text = [_said(row) for row in rows.to_dict("records")]
+    styles = [style_of(method) for method in rows["method"]]
+    marker = {
+        "color": [style.colour for style in styles], "size": [11 if v != "too few" else 8 for v in rows["to_verdict"]],
+        "symbol": [s.symbol.removesuffix("-open") + ("" if c else "-open") for s, c in zip(styles, clear, strict=True)],
+        "line": {"width": 2},
+    }  # fmt: skip
+    hover = [f"{name}: {told}" for name, told in zip(rows["name"], rows["told"], strict=True)]
+    trace = {
+        "type": "scatter", "mode": "markers", "x": x.astype(np.float32), "y": rows["name"].tolist(), "marker": marker,
+        "error_x": {"type": "data", "symmetric": False, "array": np.nan_to_num(high - x), "arrayminus": np.nan_to_num(x - low),
+                    "thickness": 1.5, "width": 4, "color": charts.AXIS},
+        "text": hover, "hovertemplate": "%{text}<extra></extra>",
+    }  # fmt: skip
+    layout = charts.blank(76 + 25 * max(1, len(rows)), legend=False, right=16 + charts.LETTER_PX * max(map(len, text), default=0))
+    layout["annotations"] = [
+        {"x": 1, "xref": "paper", "y": name, "text": told, "showarrow": False, "xanchor": "left", "xshift": 8}
+        for name, told in zip(rows["name"], text, strict=True)
+    ]
+    layout["shapes"] = [{"yref": "paper", "y0": 0, "y1": 1, "x0": 0, "x1": 0} | charts.LEVEL]
+    layout["yaxis"] |= {"showgrid": False, "autorange": "reversed", "tickfont": {"size": 13}, "type": "category"}
+    layout["xaxis"] |= {"showgrid": True, "gridcolor": charts.GRID, "showline": False, "zeroline": False,
+                        "title": {"text": f"Points above {reference} (95 % interval)", **charts.TITLE}}  # fmt: skip
+    return go.Figure({"data": [trace], "layout": layout})
+
+
+def _said(row: dict[str, Any]) -> str:
+    """Say a difference in a word or two: ``+5.9``, ``+0.3 tie``, ``+2.0 n = 1``."""
+    if not row["to_verdict"]:
+        return "reference"
+    tail = {"tie": " tie", "too few": f", n = {int(row['to_n'])}"}.get(row["to_verdict"], "")
+    return wording.points(row["to_frac"], sign=True) + tail
 
 
 def smoothed(values: np.ndarray, weight: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -88,6 +89,22 @@ def name_unknown(known: Mapping[str, Sequence[str]]) -> None:
         if value not in allowed
     ]
     blocks.problems(found, "Part of this link means nothing here; the rest of it is shown")
+
+
+def focus(columns: pd.DataFrame, **more: Any) -> str:
+    """Draw the choice of one column of (dataset, pair), where there are several, and return its name.
+
+    ``columns``: a row per group with dataset, student, against, column; the column of most groups comes first.
+    """
+    size = (
+        columns.groupby(["dataset", "against", "student", "column"], sort=False)
+        .size()
+        .sort_values(ascending=False, kind="stable")
+    )
+    titles = {"-".join(key[:3]): str(key[3]) for key in size.index}
+    if len(titles) == 1:
+        return next(iter(titles.values()))
+    return titles[state.choice(st.selectbox, "On", titles, name="on", default=next(iter(titles)), **more)]
 
 
 def options(students: pd.DataFrame) -> dict[str, dict[str, str]]:
