@@ -191,19 +191,6 @@ def ranking(results: pd.DataFrame, which: str) -> pd.DataFrame:
     return ranked.drop(columns="base_row").sort_values([*COLUMN, "rank"], kind="stable").reset_index(drop=True)
 
 
-def versus(results: pd.DataFrame, which: str, column: str, setting: str) -> pd.DataFrame:
-    """Compare every group of one column of (dataset, pair) with the group of key ``setting`` there, greatest mean first.
-
-    Columns:
-        all of ``groups.grouped`` but base_row, then those of ``differences`` and holm_p, named to_... (verdict "": itself).
-    """
-    groups, values = grouped(results, which)
-    inside = (groups["column"] == column).to_numpy()
-    place = np.flatnonzero(inside & (groups["setting"] == setting).to_numpy())
-    other = np.full(len(groups), place[0] if len(place) else -1)
-    return groups.assign(**against(groups, values, other, "to_")).drop(columns="base_row")[inside].reset_index(drop=True)
-
-
 def versus(results: pd.DataFrame, which: str, column: str, reference: str) -> pd.DataFrame:
     """Compare the groups of one ``column`` with the group whose ``setting`` is ``reference``; greatest mean first.
 

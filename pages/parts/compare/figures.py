@@ -5,7 +5,7 @@ Reads: the frames it is given. Writes: nothing. Never: Streamlit, the store, sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -99,7 +99,7 @@ def forest(rows: pd.DataFrame, reference: str) -> go.Figure:
     return go.Figure({"data": [trace], "layout": layout})
 
 
-def _said(row: dict[str, Any]) -> str:
+def _said(row: dict[Hashable, Any]) -> str:
     """Say a difference in a word or two: ``+5.9``, ``+0.3 tie``, ``+2.0 n = 1``."""
     if not row["to_verdict"]:
         return "reference"
