@@ -191,24 +191,17 @@ def ranking(results: pd.DataFrame, which: str) -> pd.DataFrame:
     return ranked.drop(columns="base_row").sort_values([*COLUMN, "rank"], kind="stable").reset_index(drop=True)
 
 
-def versus(results: pd.DataFrame, which: str, column: str, reference: str) -> pd.DataFrame:
-    """Compare the groups of one ``column`` with the group whose ``setting`` is ``reference``; greatest mean first.
+def versus(results: pd.DataFrame, which: str, column: str, setting: str) -> pd.DataFrame:
+    """Compare every group of one column of (dataset, pair) with the group of key ``setting`` there, greatest mean first.
 
     Columns:
-        all of ``groups.grouped`` but base_row, enough (three seeds or more), to_frac, to_low_frac, to_high_frac, to_n, to_how,
-        to_p, to_verdict ("" for the reference itself), to_holm_p.
-
-    Raises:
-        KdError: no such selection, or the column has no finished run of that setting.
+        all of ``groups.grouped`` but base_row, then those of ``differences`` and holm_p, named to_... (verdict "": itself).
     """
     groups, values = grouped(results, which)
-    here = (groups["column"] == column).to_numpy()
-    groups, values = groups[here].drop(columns="base_row").reset_index(drop=True), values[here]
-    place = np.flatnonzero(groups["setting"] == reference)
-    if not len(place):
-        raise KdError(unknown("setting", reference, tuple(groups["setting"])))
-    other = np.full(len(groups), place[0])
-    return groups.assign(enough=groups["n"] >= SEEDS_NEEDED, **against(groups, values, other, "to_"))
+    inside = (groups["column"] == column).to_numpy()
+    place = np.flatnonzero(inside & (groups["setting"] == setting).to_numpy())
+    other = np.full(len(groups), place[0] if len(place) else -1)
+    return groups.assign(**against(groups, values, other, "to_")).drop(columns="base_row")[inside].reset_index(drop=True)
 
 
 def sentence(ranked: pd.DataFrame, which: str) -> str:
