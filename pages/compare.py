@@ -11,7 +11,7 @@ TABS = {
     "curves": ("Curves", curves.draw),
     "table": ("Table", table.draw),
     "ranking": ("Ranking", ranking.draw),
-    "trade-off": ("Trade-off", tradeoff.draw),
+    "tradeoff": ("Trade-off", tradeoff.draw),
     "pair": ("Teacher and student", pair.draw),
     "replicate": ("Replicate", replicate.draw),
 }

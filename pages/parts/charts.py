@@ -217,7 +217,7 @@ def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequenc
     counts = frame["n"].astype(int).tolist()
     text = [f"{words.spread(m / 100, s / 100)} %" for m, s in zip(means, stds, strict=True)]
     low = _floor(means, stds, [100 * v for _, v in references])
-    figure = _bars(line_names(frame), means, frame["method"].tolist(), text, np.nan_to_num(stds), low=low)
+    figure = bars(line_names(frame), means, frame["method"].tolist(), text, np.nan_to_num(stds), low=low)
     figure["data"][0] |= {"customdata": counts, "hovertemplate": "%{y}: %{text} (n = %{customdata})<extra></extra>"}
     layout = figure["layout"]
     for name, value in references:
@@ -238,7 +238,7 @@ def speed(frame: pd.DataFrame) -> go.Figure:
     """Draw the training speed per method as bars from zero; ``frame``: method, student, teacher, dataset, images_per_s."""
     frame = frame.dropna(subset=["images_per_s"]).sort_values("images_per_s")
     values = _floats(frame["images_per_s"])
-    figure = _bars(line_names(frame), values, frame["method"].tolist(), [f"{v:,.0f}" for v in values], None)
+    figure = bars(line_names(frame), values, frame["method"].tolist(), [f"{v:,.0f}" for v in values], None)
     figure["data"][0]["hovertemplate"] = "%{y}: %{text} images/s<extra></extra>"
     span = [0, float(values.max()) * 1.04 if len(values) else 1]
     figure["layout"]["xaxis"] |= {"title": {"text": "Training images per second", **TITLE}, "range": span}
@@ -251,9 +251,9 @@ def speed(frame: pd.DataFrame) -> go.Figure:
 # one plain dictionary per figure, handed to plotly once: its objects check every change, which costs more than all the rest
 
 
-def _bars(
-    names: list[str], values: np.ndarray, methods: list[str], text: list[str], errors: np.ndarray | None, low: float = 0.0
-) -> dict[str, Any]:
+def bars(names: list[str], values: np.ndarray, methods: list[str], text: list[str], errors: np.ndarray | None,
+         low: float = 0.0) -> dict[str, Any]:  # fmt: skip
+    """Return horizontal bars, the last on top, in the colours of ``methods``, each with its ``text`` at the right."""
     bar: dict[str, Any] = {
         "type": "bar", "y": names, "x": values - low, "orientation": "h", "text": text, "textposition": "none",
         "marker": {"color": [style_of(m).colour for m in methods], "line": {"width": 0}}, "width": 0.62,

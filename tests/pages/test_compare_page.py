@@ -11,7 +11,7 @@ from store.db import Store
 from tests.pages.conftest import Visit
 from tests.pages.seed import CURVES, Seeded
 
-TABS = ("curves", "table", "ranking", "trade-off", "pair", "replicate")
+TABS = ("curves", "table", "ranking", "tradeoff", "pair", "replicate")
 
 
 def said(app: AppTest) -> str:

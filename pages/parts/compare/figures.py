@@ -16,8 +16,9 @@ import plotly.graph_objects as go
 from kdengine import catalogue
 from pages.parts import charts, words
 from pages.parts.charts import Line
-from pages.parts.colours import Style, style_of
+from pages.parts.colours import REFERENCE, Style, style_of
 from store.compare import wording
+from store.compare.tradeoff import Cost
 
 QUIET = Style("rgba(128,136,150,0.45)", "solid", "circle")
 MOST = 200  # mean curves that are drawn at all
@@ -97,6 +98,80 @@ def forest(rows: pd.DataFrame, reference: str) -> go.Figure:
     layout["xaxis"] |= {"showgrid": True, "gridcolor": charts.GRID, "showline": False, "zeroline": False,
                         "title": {"text": f"Points above {reference} (95 % interval)", **charts.TITLE}}  # fmt: skip
     return go.Figure({"data": [trace], "layout": layout})
+
+
+def tradeoff(points: pd.DataFrame, cost: Cost, counted: str, height: int = 460) -> go.Figure:
+    """Draw accuracy against cost, one mark per group, and the front: nothing is both cheaper and more accurate than its points.
+
+    ``points``: as ``tradeoff.tradeoff`` returns them, of one dataset and kind of device; ``counted``: which accuracy, in words.
+    """
+    points = points.sort_values("cost_mean")
+    scale, unit = in_unit(points["cost_mean"], cost.unit)
+    x, y = points["cost_mean"].to_numpy(dtype=float) * scale, 100 * points["mean_frac"].to_numpy(dtype=float)
+    styles = [style_of(method) for method in points["method"]]
+    hover = [f"{row['name']}: {words.spread(row['mean_frac'], row['std_frac'])} % (n = {row['n']}) for "
+             f"{words.number(row['cost_mean'] * scale)} {unit}".strip() for row in points.to_dict("records")]  # fmt: skip
+    marks = {
+        "type": "scatter", "mode": "markers", "x": x.astype(np.float32), "y": y.astype(np.float32), "text": hover,
+        "hovertemplate": "%{text}<extra></extra>", "error_y": _whisker(100 * points["std_frac"]),
+        "error_x": _whisker(points["cost_std"] * scale),
+        "marker": {"color": [s.colour for s in styles], "symbol": [s.symbol for s in styles], "size": 10},
+    }  # fmt: skip
+    best = points["front"].to_numpy()
+    front = {"type": "scatter", "mode": "lines", "x": x[best].astype(np.float32), "y": y[best].astype(np.float32),
+             "hoverinfo": "skip", "line": {"color": REFERENCE, "dash": "dot", "width": 1.5, "shape": "hv"}}  # fmt: skip
+    layout = charts.blank(height, legend=False)
+    layout["annotations"] = [
+        {"x": _on_axis(at, x), "y": up, "text": name, "showarrow": False, "xanchor": "right", "xshift": -7, "yshift": 10,
+         "font": {"color": style.colour, "size": 13, "weight": 600}}
+        for at, up, name, style, shown in zip(x, y, points["name"], styles, best, strict=True) if shown
+    ]  # fmt: skip
+    layout["yaxis"] |= {"title": {"text": f"Test accuracy, {counted}", **charts.TITLE}, "ticksuffix": " %"}
+    layout["xaxis"] |= {"title": {"text": f"{cost.title}, {unit}".rstrip(", "), **charts.TITLE}} | _span(x)
+    return go.Figure({"data": [front, marks], "layout": layout})
+
+
+def gap(points: pd.DataFrame) -> go.Figure:
+    """Draw how much of the way from the student alone (0) to its teacher (100 %) each group went, the most on top."""
+    points = points.dropna(subset=["gap_closed"]).sort_values("gap_closed")
+    values = 100 * points["gap_closed"].to_numpy(dtype=float)
+    figure = charts.bars(points["name"].tolist(), values, points["method"].tolist(), [f"{v:.0f} %" for v in values], None)
+    figure["layout"]["xaxis"] |= {"title": {"text": "Share of the gap to the teacher that is closed", **charts.TITLE},
+                                  "ticksuffix": " %", "zeroline": True, "zerolinecolor": charts.AXIS}  # fmt: skip
+    figure["data"][0]["hovertemplate"] = "%{y}: %{text}<extra></extra>"
+    return go.Figure(figure)
+
+
+def in_unit(values: pd.Series, unit: str) -> tuple[float, str]:
+    """Return factor and unit in which costs are easy to read: milliseconds for small times, minutes and hours for long ones."""
+    top = float(values.max()) if len(values) else 0.0
+    if unit == "s":
+        return (1000.0, "ms") if top < 0.5 else (1.0, "s") if top < 600 else (1 / 60, "min") if top < 36_000 else (1 / 3600, "h")
+    return (1e-6, "millions") if not unit and top >= 1e6 else (1e-3, "thousands") if not unit and top >= 1e4 else (1.0, unit)
+
+
+def _whisker(values: pd.Series) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "array": np.nan_to_num(values.to_numpy(dtype=float)),
+        "thickness": 1,
+        "width": 0,
+        "color": charts.GRID,
+    }
+
+
+def _span(x: np.ndarray) -> dict[str, Any]:
+    """Return range and kind of a cost axis with room for a name at the left; logarithmic from a factor of 20 on."""
+    low, high = float(x.min()), float(x.max())
+    if low > 0 and high > 20 * low:
+        wide = np.log10(high / low)
+        return {"type": "log", "range": [np.log10(low) - 0.1 * wide, np.log10(high) + 0.05 * wide]}
+    wide = (high - low) or max(abs(high), 1.0)
+    return {"range": [max(0.0, low - 0.12 * wide) if low >= 0 else low - 0.12 * wide, high + 0.05 * wide]}
+
+
+def _on_axis(at: float, x: np.ndarray) -> float:
+    return float(np.log10(at)) if _span(x).get("type") == "log" else float(at)
 
 
 def _said(row: dict[Hashable, Any]) -> str:
