@@ -12,7 +12,7 @@ import streamlit as st
 from kdengine.errors import KdError
 from pages.parts import actions, blocks, charts, fetch, state, words
 from pages.parts.colours import REFERENCE, Style
-from pages.parts.compare import pair_figures, pair_sides, selection
+from pages.parts.compare import pair_figures, pair_sides
 from pages.parts.compare.pair_sides import ALONE, Side
 from pages.parts.compare.selection import Chosen
 from store.compare import pair, specdiff
@@ -37,43 +37,38 @@ def draw(chosen: Chosen) -> None:
         st.markdown("Once one of these runs has finished, its student is held against its teacher here, image by image.")
         return
     name, beside, rows = _choose(offered, chosen.which)
-    other = None
+    others = pair_sides.rows_beside(rows, beside, offered)
     try:
         ours = pair_sides.side(name, rows)
-        other = pair_sides.beside(ours, beside, offered)
+        other = pair_sides.beside(ours, beside, others)
         pair.check_same_images([*ours.answers, *(other.answers if other else ())])
         _pictures(chosen.which, ours, other)
     except KdError as error:
         blocks.problems(error.problems, "These runs cannot be held against one another")
-    _specs(chosen, pd.concat([rows, other.rows if other else offered.get(beside, rows[:0])]))
+    _specs(chosen, pd.concat([rows, others]))
 
 
 def _choose(offered: dict[str, pd.DataFrame], which: str) -> tuple[str, str, pd.DataFrame]:
     """Draw the choice of student, of what stands beside it, and of seeds; return both names and the student's rows."""
     left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
     with left:
-        name = _one("Student", {n: n for n in offered}, "student", pair_sides.default_of(offered, which))
+        default = pair_sides.default_of(offered, which)
+        name = state.choice(st.selectbox, "Student", {n: n for n in offered}, name="student", default=default)
     rows = offered[name]
     with middle:
         others = {ALONE: f"{rows['student'].iloc[0]} alone"} | {n: n for n in offered if n != name}
-        beside = _one("Beside it", others, "beside", ALONE)
+        beside = state.choice(st.selectbox, "Beside it", others, name="beside", default=ALONE)
     if len(rows) > 1:
         with right:
             seeds = {EVERY: f"all {len(rows)} seeds"} | {str(seed): f"seed {seed}" for seed in rows["seed"]}
-            seed = _one("Seeds", seeds, "of-seed", EVERY)
+            seed = state.choice(st.selectbox, "Seeds", seeds, name="of-seed", default=EVERY)
         rows = rows if seed == EVERY else rows[rows["seed"].astype(str) == seed]
     return name, beside, rows
 
 
-def _one(label: str, titles: dict[str, str], name: str, default: str) -> str:
-    if f"{name}-choice" not in st.session_state:
-        selection.name_unknown({name: list(titles)})
-    return str(state.choice(st.selectbox, label, titles, name=name, default=default))
-
-
 def _pictures(which: str, ours: Side, other: Side | None) -> None:
     if not ours.answers:
-        st.markdown("This run left no predictions, or their file was removed: repeat it to see who is right where.")
+        st.markdown("This student left no predictions, or their file was removed: train it again to see who is right where.")
         return
     _gap(which, ours, other)
     _numbers(ours, other)
@@ -119,18 +114,14 @@ def _numbers(ours: Side, other: Side | None) -> None:
     tail = [f"{other.name} {words.percent(other.told()['ece_frac'].mean())}"] if other else []
     if ours.partner:
         tail.insert(0, f"{partner} {words.percent(told['partner_ece_frac'].mean())}")
-        with places[0]:
+        with places[0], st.container(gap=None):
             st.metric(f"Says what its {partner} says", words.percent(told["agreement_frac"].mean()), help=ABOUT_CHANCE)
             st.caption(f"of the test images; by chance {words.percent(told['chance_frac'].mean())}")
-        with places[1]:
+        with places[1], st.container(gap=None):
             copied, wrong = (f"{int(told[name].sum()):,}" for name in ("copied", "wrong"))
             st.metric(f"Copies its {partner}'s mistakes", f"{copied} of {wrong}", help=ABOUT_CHANCE)
-            noise = float((told["copied_std"] ** 2).sum() ** 0.5)
-            st.caption(
-                f"the same wrong answer; by chance {told['copied_chance'].sum():.1f} {words.PLUS_MINUS} {noise:.1f}"
-                + (f"; {len(told)} seeds together" if len(told) > 1 else "")
-            )
-    with places[-1]:
+            st.caption(pair_sides.copied_by_chance(ours, other))
+    with places[-1], st.container(gap=None):
         st.metric("Calibration error", words.percent(told["ece_frac"].mean()), help=words.MEASURES["test_ece_frac"].note)
         st.caption(words.listed(tail))
 
@@ -138,14 +129,12 @@ def _numbers(ours: Side, other: Side | None) -> None:
 def _fates(ours: Side, other: Side | None) -> None:
     st.subheader(f"Where {ours.name} and its {ours.partner_title} part", anchor=False)
     sides = {side.name: (side.style, pair_sides.fates(side, ours)) for side in (ours, other) if side}
-    chance = float(ours.told()["copied_chance"].mean())
-    figure = pair_figures.fates(sides, partner=f"the {ours.partner_title}", chance=chance)
+    figure = pair_figures.fates(sides, partner=f"the {ours.partner_title}")
     blocks.chart(figure, "pair-fates", alt="Images that only one of them gets, and mistakes they share", zoom=False)
     both = words.listed([f"{counted['both right']:,.4g} ({name})" for name, (_, counted) in sides.items()])
     blocks.note(
         f"Not drawn: of {len(ours.labels):,} test images both get {both}.",
-        "Mean over the seeds." if len(ours.answers) > 1 else "",
-        "The upright mark: same mistakes by chance.",
+        ours.seeds,
     )
 
 
@@ -159,7 +148,8 @@ def _calibration(ours: Side, other: Side | None) -> None:
     logged = zip(ours.answers, ours.rows["ece_frac"], strict=True)
     odd = [found.run_id for found, ece in logged if not words.missing(ece) and not pair.fits_log(found, ece)]
     blocks.note(
-        "Below the dotted diagonal a network is too sure. Larger dots hold more images; the strip below counts them (15 bins).",
+        "Below the dotted diagonal a network is too sure. Larger dots hold more images; the strip below shows their "
+        "share (15 bins; of fewer than 5 images only there).",
         f"The predictions of {words.listed(odd)} do not have the calibration error that was logged." if odd else "",
     )
 
@@ -180,7 +170,7 @@ def _likeness(ours: Side, other: Side | None) -> None:
     blocks.note(
         "Likeness of what two layers tell apart (linear CKA, unbiased; up to 512 test images): 1 = the same up to rotation and "
         "scale, 0 = nothing in common.",
-        "Mean over the seeds." if len(ours.answers) > 1 else "",
+        ours.seeds,
         "The teacher's features are those of its last epoch." if ours.rows["teacher_run"].notna().any() else "",
     )
 

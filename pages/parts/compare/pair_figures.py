@@ -23,8 +23,8 @@ from pages.parts.colours import REFERENCE, Style, style_of
 from store.compare.pair import Gap
 
 CLASSES_SHOWN = 20  # of more, the most telling ones are shown
+FEW = 5
 THUMB_PX = 96
-SCALE = 3  # a thumbnail travels at three times its pixels, sharp
 FATE_WORDS = {
     "only teacher": "only {partner} is right",
     "only student": "only {name} is right",
@@ -102,32 +102,24 @@ def gap(ways: Sequence[Way], *, which: str) -> go.Figure:
     return go.Figure(data=data, layout=layout)
 
 
-def fates(sides: Mapping[str, tuple[Style, Mapping[str, float]]], *, partner: str, chance: float | None) -> go.Figure:
-    """Draw what became of the images that not both get right: bars from zero, a colour per student.
+def fates(sides: Mapping[str, tuple[Style, Mapping[str, float]]], *, partner: str) -> go.Figure:
+    """Draw what became of the images that not both get right: bars from zero, a colour and a pattern per student.
 
-    ``sides``: name -> (style, fate -> images, mean over seeds). ``chance``: how many same mistakes the first would share by
-    chance, drawn as a mark.
+    ``sides``: name -> (style, fate -> images, mean over seeds); ``partner``: what the network they are held against is called.
     """
-    keys = list(FATE_WORDS)
     name = next(iter(sides)) if len(sides) == 1 else "the student"
-    titles = [FATE_WORDS[key].format(partner=partner, name=name) for key in keys]
+    titles = [title.format(partner=partner, name=name) for title in FATE_WORDS.values()]
     data = []
     for place, (who, (style, counted)) in enumerate(sides.items()):
-        n = np.array([counted[key] for key in keys], dtype=np.float32)
+        n = np.array([counted[fate] for fate in FATE_WORDS], dtype=np.float32)
+        pattern = {"shape": "/" if place else "", "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.6)", "size": 6}
         data.append({
             "type": "bar", "orientation": "h", "y": titles, "x": n, "name": who, "text": [f"{v:.4g}" for v in n],
-            "textposition": "outside", "cliponaxis": False,
-            "hovertemplate": f"{html.escape(who)}, %{{y}}: %{{x:.4g}} images<extra></extra>",
-            "marker": {"color": style.colour, "pattern": {"shape": "/" if place else "", "fgcolor": "rgba(255,255,255,0.55)"}},
+            "textposition": "outside", "cliponaxis": False, "marker": {"color": style.colour, "pattern": pattern},
+            "hovertemplate": f"{html.escape(who)}, %{{y}}: %{{text}} images<extra></extra>",
         })  # fmt: skip
-    if chance is not None:
-        data.append({
-            "type": "scatter", "mode": "markers", "x": [chance], "y": [titles[keys.index("same mistake")]], "name": "by chance",
-            "marker": {"symbol": "line-ns-open", "size": 26, "line": {"width": 3, "color": AXIS}, "color": AXIS},
-            "hovertemplate": "by chance %{x:.1f} images<extra></extra>",
-        })  # fmt: skip
-    layout = _layout(90 + 62 * len(keys), right=34)
-    layout |= {"showlegend": True, "barmode": "group", "bargap": 0.35, "bargroupgap": 0.08}
+    layout = _layout(80 + 66 * len(titles), right=34)
+    layout |= {"showlegend": len(sides) > 1, "barmode": "group", "bargap": 0.3, "bargroupgap": 0.1}
     layout["legend"] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
     layout["xaxis"] |= {"title": {"text": "Test images", **TITLE}, "rangemode": "tozero", "showgrid": True, "gridcolor": GRID}
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False}
@@ -137,11 +129,12 @@ def fates(sides: Mapping[str, tuple[Style, Mapping[str, float]]], *, partner: st
 def calibration(sides: Mapping[str, tuple[Style, pd.DataFrame]]) -> go.Figure:
     """Draw reliability diagrams over one another, and below them how many images each confidence has.
 
-    ``sides``: name -> (style, frame of ``pair.reliability``). On the diagonal a network is as often right as it says.
+    ``sides``: name -> (style, frame of ``pair.reliability``). On the diagonal a network is as often right as it says. Bins with
+    fewer than ``FEW`` images stand in the counts only.
     """
     data: list[dict[str, Any]] = [_diagonal()]
     for name, (style, frame) in sides.items():
-        filled = frame[frame["n"] > 0]
+        filled = frame[frame["n"] >= FEW]
         share = 100 * frame["n"] / frame["n"].sum()
         data.append({
             "type": "scatter", "mode": "lines+markers", "name": name, "x": _pct(filled["confidence_frac"]),
@@ -161,7 +154,7 @@ def calibration(sides: Mapping[str, tuple[Style, pd.DataFrame]]) -> go.Figure:
     layout["xaxis"] |= {"range": [0, 100], "ticksuffix": " %", "title": {"text": "How sure it is", **TITLE}, "anchor": "y2"}
     layout["yaxis"] |= {"range": [0, 102], "domain": [0.32, 1], "ticksuffix": " %", "title": {"text": "How often right", **TITLE}}
     layout["yaxis2"] = layout["yaxis"] | {"range": None, "rangemode": "tozero", "domain": [0, 0.22], "nticks": 3,
-                                          "title": {"text": "Images", **TITLE}, "anchor": "x"}  # fmt: skip
+                                          "title": {"text": "Share", **TITLE}, "ticksuffix": " %", "anchor": "x"}  # fmt: skip
     return go.Figure(data=data, layout=layout)
 
 
@@ -171,32 +164,29 @@ def gains(frame: pd.DataFrame, names: Sequence[str], style: Style, *, every: boo
     ``frame``: as ``pair.gains`` returns it; ``names``: of all classes; ``every``: show all classes also where they are many.
     """
     shown = _most_telling(frame.assign(order=frame["gain_frac"], weight=frame["gain_frac"].abs()), every)
-    titles, gain, band = _titles(shown, names), _pct(shown["gain_frac"]), _pct(shown["band_frac"])
+    y, gain, band = np.arange(len(shown)), _pct(shown["gain_frac"]), _pct(shown["band_frac"])
     texts = [f"{g:+.1f}" if abs(g) >= 0.05 else "0.0" for g in gain]
+    more = np.stack([shown["n"], band, shown["p"]], axis=1).astype(np.float32)
+    hover = "%{text} points (%{customdata[0]} images; by chance up to %{customdata[1]:.1f}, p = %{customdata[2]:.2g})"
     data = [
-        {"type": "bar", "orientation": "h", "y": titles, "x": 2 * band, "base": -band, "width": 0.78, "name": "like chance",
-         "marker": {"color": "rgba(128,136,150,0.22)"}, "hoverinfo": "skip"},
-        {"type": "bar", "orientation": "h", "y": titles, "x": gain, "width": 0.34, "name": "gain", "text": texts,
-         "textposition": "none",
-         "marker": {"color": [style.colour if c else REFERENCE for c in shown["clear"]]},
-         "customdata": np.stack([shown["n"], band, shown["p"]], axis=1).astype(np.float32),
-         "hovertemplate": "%{y}: %{text} points (%{customdata[0]} images; by chance up to %{customdata[1]:.1f}, "
-                          "p = %{customdata[2]:.2g})<extra></extra>"},
-    ]  # fmt: skip
-    return _by_class(data, titles, texts, "Gain, points", low=None)
+        _bar(y, 2 * band, 0.78, "rgba(128,136,150,0.24)") | {"base": -band, "hoverinfo": "skip"},
+        _bar(y, gain, 0.36, [style.colour if clear else REFERENCE for clear in shown["clear"]])
+        | {"text": texts, "customdata": more, "hovertemplate": hover + "<extra></extra>"},
+    ]
+    figure = _by_class(data, _titles(shown, names), texts, "Gain, points")
+    return figure.update_xaxes(zeroline=True, zerolinecolor=AXIS)
 
 
 def agreement(frame: pd.DataFrame, names: Sequence[str], style: Style, *, every: bool = False) -> go.Figure:
     """Draw how often both say the same, by true class; ``frame``: as ``pair.agreement_by_class`` returns it."""
     shown = _most_telling(frame.assign(order=frame["agreement_frac"], weight=-frame["agreement_frac"]), every)
-    titles, values = _titles(shown, names), _pct(shown["agreement_frac"])
+    values = _pct(shown["agreement_frac"])
     texts = [f"{v:.0f} %" for v in values]
-    data = [
-        {"type": "bar", "orientation": "h", "y": titles, "x": values, "width": 0.62, "text": texts, "textposition": "none",
-         "marker": {"color": style.colour}, "customdata": shown["n"].to_numpy(np.float32),
-         "hovertemplate": "%{y}: %{text} of %{customdata:,} images<extra></extra>"}
-    ]  # fmt: skip
-    return _by_class(data, titles, texts, "Same answer", low=0.0)
+    bar = _bar(np.arange(len(shown)), values, 0.62, style.colour)
+    more = {"text": texts, "customdata": shown["n"].to_numpy(np.float32)}
+    bar |= more | {"hovertemplate": "%{text} of %{customdata:,} images<extra></extra>"}
+    figure = _by_class([bar], _titles(shown, names), texts, "Same answer")
+    return figure.update_xaxes(range=[0, 100], ticksuffix=" %")
 
 
 def likeness(frame: pd.DataFrame, *, rows: str, columns: str) -> go.Figure:
@@ -233,9 +223,8 @@ def _cell(picture: Picture) -> str:
             f'style="image-rendering:pixelated;border-radius:4px" src="data:image/png;base64,{data}">'
         )
     lines = "".join(_saying(saying) for saying in picture.sayings)
-    return (
-        f'<figure style="margin:0;font-size:13px;line-height:1.45">{image}<figcaption><b>{label}</b>{lines}</figcaption></figure>'
-    )
+    words = f'<span style="opacity:.65">true class:</span> <b>{label}</b>{lines}'
+    return f'<figure style="margin:0;font-size:13px;line-height:1.45">{image}<figcaption>{words}</figcaption></figure>'
 
 
 def _saying(saying: Saying) -> str:
@@ -257,16 +246,22 @@ def _layout(height: int, *, right: float = 12) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_class(data: list[dict[str, Any]], titles: list[str], texts: list[str], title: str, *, low: float | None) -> go.Figure:
+def _by_class(data: list[dict[str, Any]], titles: list[str], texts: list[str], title: str) -> go.Figure:
     layout = _layout(70 + 26 * max(1, len(titles)), right=16 + LETTER_PX * max((len(t) for t in texts), default=0))
     layout |= {"barmode": "overlay", "annotations": [
-        {"x": 1, "xref": "paper", "y": name, "text": text, "showarrow": False, "xanchor": "left", "xshift": 8}
-        for name, text in zip(titles, texts, strict=True)
+        {"x": 1, "xref": "paper", "y": place, "text": text, "showarrow": False, "xanchor": "left", "xshift": 8}
+        for place, text in enumerate(texts)
     ]}  # fmt: skip
     layout["xaxis"] |= {"title": {"text": title, **TITLE}, "showgrid": True, "gridcolor": GRID, "showline": False}
-    layout["xaxis"] |= {"zeroline": True, "zerolinecolor": AXIS} if low is None else {"range": [low, 100], "ticksuffix": " %"}
-    layout["yaxis"] |= {"showgrid": False, "type": "category", "ticks": "", "dtick": 1}
+    layout["yaxis"] |= {"showgrid": False, "ticks": "", "tickvals": list(range(len(titles))), "ticktext": titles,
+                        "range": [-0.6, len(titles) - 0.4]}  # fmt: skip
     return go.Figure(data=data, layout=layout)
+
+
+def _bar(y: np.ndarray, x: np.ndarray, width: float, color: str | list[str]) -> dict[str, Any]:
+    # places instead of names: digits are names of classes, and plotly would take them for places
+    return {"type": "bar", "orientation": "h", "y": y.astype(np.float32), "x": x, "width": width, "textposition": "none",
+            "marker": {"color": color}}  # fmt: skip
 
 
 def _most_telling(frame: pd.DataFrame, every: bool) -> pd.DataFrame:

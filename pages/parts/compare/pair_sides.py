@@ -30,6 +30,7 @@ class Side:
     style: Style
     rows: pd.DataFrame
     answers: tuple[pair.Answers, ...]
+    short: str  # the name where room is scarce
 
     @property
     def partner(self) -> str | None:
@@ -40,6 +41,11 @@ class Side:
     def partner_title(self) -> str:
         """What that network is called: teacher, or peer."""
         return "teacher" if self.partner == pair.TEACHER else "peer"
+
+    @property
+    def seeds(self) -> str:
+        """Say that numbers are means, where there are several seeds."""
+        return f"Mean over {len(self.answers)} seeds." if len(self.answers) > 1 else ""
 
     @property
     def labels(self) -> np.ndarray:
@@ -70,7 +76,7 @@ def default_of(offered: dict[str, pd.DataFrame], which: str) -> str:
     return max(taught, key=lambda name: float(taught[name][f"{which}_frac"].mean()))
 
 
-def side(name: str, rows: pd.DataFrame, style: Style | None = None) -> Side:
+def side(name: str, rows: pd.DataFrame, style: Style | None = None, short: str = "") -> Side:
     """Return the runs of ``rows`` that left predictions, with these.
 
     Raises:
@@ -79,28 +85,31 @@ def side(name: str, rows: pd.DataFrame, style: Style | None = None) -> Side:
     found = {run_id: answers for run_id in rows["run_id"] if (answers := fetch.answers(run_id)) is not None}
     method = str(rows["method"].iloc[0])
     kept = rows[rows["run_id"].isin(list(found))]
-    return Side(name, style or styles(method, method)[0], kept, tuple(found[run_id] for run_id in kept["run_id"]))
+    return Side(name, style or styles(method, method)[0], kept, tuple(found[run_id] for run_id in kept["run_id"]), short or name)
 
 
-def beside(ours: Side, name: str, offered: dict[str, pd.DataFrame]) -> Side | None:
-    """Return what stands beside ``ours``: a group of ``offered``, or the same student trained alone, on the same seeds where it
-    has them; None where it left nothing.
+def rows_beside(rows: pd.DataFrame, name: str, offered: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the runs of what stands beside those of ``rows``: a group of ``offered``, or the same student trained alone; on the
+    same seeds where it has them."""
+    if name == ALONE:
+        alone = fetch.alone(tuple(rows["run_id"]))
+        found: pd.DataFrame = fetch.ask("results", tuple(sorted(set(alone.values()) - set(rows["run_id"]))))
+        return found
+    shared = offered[name][offered[name]["seed"].isin(rows["seed"])]
+    return shared if len(shared) else offered[name][: len(rows)]
+
+
+def beside(ours: Side, name: str, rows: pd.DataFrame) -> Side | None:
+    """Return what stands beside ``ours``; None where one of the two left nothing.
 
     Raises:
         KdError: a file is damaged.
     """
-    if not ours.answers:
+    if rows.empty or not ours.answers:
         return None
-    if name == ALONE:
-        alone = fetch.alone(tuple(ours.rows["run_id"]))
-        rows = fetch.ask("results", tuple(sorted(set(alone.values()) - set(ours.rows["run_id"]))))
-        name = f"{ours.rows['student'].iloc[0]} alone"
-    else:
-        shared = offered[name][offered[name]["seed"].isin(ours.rows["seed"])]
-        rows = shared if len(shared) else offered[name][: len(ours.rows)]
-    if rows.empty:
-        return None
-    found = side(name, rows, styles(str(ours.rows["method"].iloc[0]), str(rows["method"].iloc[0]))[1])
+    title = f"{rows['student'].iloc[0]} alone" if name == ALONE else name
+    style = styles(str(ours.rows["method"].iloc[0]), str(rows["method"].iloc[0]))[1]
+    found = side(title, rows, style, short=name)
     return found if found.answers else None
 
 
@@ -133,12 +142,16 @@ def gap_sentence(of: Way, student: str, which: str) -> str:
             f"The teacher ({words.percent(gap.teacher_frac)}) is no better than {student} alone "
             f"({words.percent(gap.alone_frac)}; {which}, {n}): there is no gap to close."
         )
-    whole, covered = 100 * (gap.teacher_frac - gap.alone_frac), 100 * (gap.student_frac - gap.alone_frac)
+    lead, gain = 100 * (gap.teacher_frac - gap.alone_frac), 100 * (gap.student_frac - gap.alone_frac)
     spread = "" if gap.std is None else f" {words.PLUS_MINUS} {100 * gap.std:.0f}"
-    return (
-        f"**{of.name} closes {100 * gap.frac:.0f}{spread} % of the gap**: {covered:.1f} of the {whole:.1f} points between "
-        f"{student} trained alone and its teacher ({which}, {n})."
-    )
+    share = f"{100 * gap.frac:.0f}{spread} % of the gap"
+    told = f"{which}, {n}" + ("; more seeds would say how much of it is luck" if gap.n == 1 else "")
+    alone = f"{student} trained alone"
+    if gap.frac < 0:
+        return f"**{of.name} falls {-gain:.1f} points behind {alone}**; its teacher leads by {lead:.1f} ({told})."
+    if gap.frac > 1:
+        return f"**{of.name} passes its teacher**: {gain:.1f} points over {alone}, the teacher {lead:.1f} ({share}; {told})."
+    return f"**{of.name} closes {share}**: {gain:.1f} of the {lead:.1f} points between {alone} and its teacher ({told})."
 
 
 def missing_alone(ours: Side) -> list[RunSpec]:
@@ -155,6 +168,17 @@ def fates(of: Side, ours: Side) -> dict[str, float]:
         pair.fates(mine.labels, partner.said[str(partner.partner)], mine.said[pair.STUDENT]) for mine, partner in paired(of, ours)
     ]
     return {str(fate): float(n) for fate, n in pd.DataFrame(counted).mean().items()}
+
+
+def copied_by_chance(ours: Side, other: Side | None) -> str:
+    """Say how many mistakes would be the partner's by chance, and how many are those of what stands beside it."""
+    told = ours.told()
+    noise = float((told["copied_std"] ** 2).sum() ** 0.5)
+    parts = [f"the same wrong answer; by chance {told['copied_chance'].sum():.1f} {words.PLUS_MINUS} {noise:.1f}"]
+    if other:
+        both = paired(other, ours)
+        parts += [f"{other.name} {fates(other, ours)['same mistake'] * len(both):.0f}"] if len(both) == len(told) else []
+    return ", ".join(parts) + (f" ({len(told)} seeds together)" if len(told) > 1 else "")
 
 
 def likeness(of: Side, ours: Side) -> pd.DataFrame | None:
@@ -193,8 +217,8 @@ def split(ours: Side, other: Side | None) -> dict[str, tuple[str, np.ndarray]]:
     if other:
         theirs = paired(other, ours)[0][0]
         against = (theirs.said[pair.STUDENT], theirs.sure[pair.STUDENT])
-        found["gained"] = (f"{ours.name} yes, {other.name} no", pair.only(labels, student, against))
-        found["lost"] = (f"{other.name} yes, {ours.name} no", pair.only(labels, against, student))
+        found["gained"] = (f"{ours.name} yes, {other.short} no", pair.only(labels, student, against))
+        found["lost"] = (f"{other.short} yes, {ours.name} no", pair.only(labels, against, student))
     return {key: (f"{title} ({len(places):,})", places) for key, (title, places) in found.items()}
 
 
@@ -204,7 +228,7 @@ def pictures(ours: Side, other: Side | None, places: np.ndarray, names: Sequence
     pixels = fetch.test_images(str(row["dataset"]), places, int(row["image_size"]))
     sources = [(ours.partner_title, first, ours.partner)] if ours.partner else []
     sources += [(ours.name, first, pair.STUDENT)]
-    sources += [(other.name, paired(other, ours)[0][0], pair.STUDENT)] if other else []
+    sources += [(other.short, paired(other, ours)[0][0], pair.STUDENT)] if other else []
     return [
         Picture(
             None if pixels is None else pixels[i],
