@@ -9,11 +9,11 @@ ends: they hold the student of its last epoch, and the teacher as it taught (its
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,20 +118,19 @@ def likeness(run: RunDir, other: RunDir, network: str) -> pd.DataFrame | None:
     Raises:
         KdError: a file is damaged, or the two were not shown the same images.
     """
-    ours, theirs = layers(run, STUDENT), layers(other, network)
+    files = ((run.features_npz, STUDENT), (other.features_npz, network))
+    if not all(file.exists() for file, _ in files):
+        return None
+    ours, theirs = (_seen(file.parent, file.stat().st_mtime_ns, name) for file, name in files)
     if ours is None or theirs is None:
         return None
     if not np.array_equal(ours[0], theirs[0]):
         raise _other_images(run.run_id, len(ours[0]), other.run_id, len(theirs[0]))
-    return cka(ours[1], theirs[1])
+    return _cosines(ours[1], theirs[1])
 
 
 def check_same_images(runs: Sequence[Answers]) -> None:
-    """Refuse runs that did not answer to the same test images.
-
-    Raises:
-        KdError: labels differ in number or value.
-    """
+    """Raise ``KdError`` unless all ``runs`` answered to the same test images: labels equal in number and value."""
     for other in runs[1:]:
         if not np.array_equal(runs[0].labels, other.labels):
             raise _other_images(runs[0].run_id, len(runs[0].labels), other.run_id, len(other.labels))
@@ -170,19 +169,19 @@ def fates(labels: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> dict[str,
     return {name: int(mask.sum()) for name, mask in zip(FATES, counted, strict=True)}
 
 
-def told(found: Answers, network: str = STUDENT, partner: str | None = None) -> dict[str, float]:
-    """Return in numbers how ``network`` stands to ``partner`` (default: that of the run), as one row.
+def told(found: Answers) -> dict[str, float]:
+    """Return in numbers how a student stands to its partner, as one row; only the first two where it has none.
 
-    ``top1_frac, ece_frac`` (network), ``partner_top1_frac, partner_ece_frac``; ``agreement_frac`` and ``chance_frac``, the
+    ``top1_frac, ece_frac`` of the student, ``partner_top1_frac, partner_ece_frac``; ``agreement_frac`` and ``chance_frac``, the
     agreement of two networks that have nothing in common but how often each says what about images of a class; ``wrong``,
     images that the partner gets wrong; ``copied``, those of them where the answer is the same; ``copied_chance``,
     ``copied_std``: expected number and standard deviation without anything in common.
     """
-    partner = partner or found.partner
-    row = {"top1_frac": float(found.right(network).mean()), "ece_frac": ece(reliability(found, network))}
+    partner = found.partner
+    row = {"top1_frac": float(found.right(STUDENT).mean()), "ece_frac": ece(reliability(found, STUDENT))}
     if partner is None:
         return row
-    theirs, ours = found.said[partner], found.said[network]
+    theirs, ours = found.said[partner], found.said[STUDENT]
     counts = confusion(found.labels, theirs, found.classes)
     habits = _shares(confusion(found.labels, ours, found.classes))
     mistakes = counts * (1 - np.eye(found.classes, dtype=int))
@@ -232,9 +231,8 @@ def reliability(found: Answers, network: str) -> pd.DataFrame:
 def pooled(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return one reliability diagram of several: the images of all in common bins. Columns: those of ``reliability``."""
     n = sum(frame["n"] for frame in frames)
-    means = {
-        name: sum(frame[name].fillna(0) * frame["n"] for frame in frames) / n for name in ("confidence_frac", "accuracy_frac")
-    }
+    names = ("confidence_frac", "accuracy_frac")
+    means = {name: sum(frame[name].fillna(0) * frame["n"] for frame in frames) / n for name in names}
     return frames[0][["low", "high"]].assign(n=n, **means)
 
 
@@ -333,10 +331,25 @@ def cka(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> pd.
     unbiased estimate (Song et al. 2012; Nguyen et al. 2021) may fall slightly below 0, and unlike the plain one does not come
     near 1 by itself where D is larger than M. NaN where a layer says the same about every image.
     """
-    a, b = (np.stack([_centred_gram(x).ravel() for x in side.values()]) for side in (ours, theirs))
+    return _cosines(_grams(ours), _grams(theirs))
+
+
+@functools.lru_cache(maxsize=8)
+def _seen(folder: Path, _mtime_ns: int, network: str) -> tuple[np.ndarray, pd.DataFrame] | None:
+    """Return (places of the images, Gram matrices) of a run's network: kept, because many students share one teacher."""
+    found = layers(RunDir(folder), network)
+    return None if found is None else (found[0], _grams(found[1]))
+
+
+def _grams(features: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return the U-centred Gram matrix of every layer as one row of length 1 (all NaN where it says the same of every image)."""
+    rows = np.stack([_centred_gram(x).ravel() for x in features.values()])
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = (a @ b.T) / np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
-    return pd.DataFrame(np.where(np.isfinite(values), values, np.nan), index=list(ours), columns=list(theirs))
+        return pd.DataFrame(rows / np.linalg.norm(rows, axis=1, keepdims=True), index=list(features))
+
+
+def _cosines(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(ours.to_numpy() @ theirs.to_numpy().T, index=ours.index, columns=theirs.index)
 
 
 def _centred_gram(x: np.ndarray) -> np.ndarray:
@@ -382,6 +395,6 @@ def _answer(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     return said, sure, int(((z == top).sum(axis=1) > 1).sum())
 
 
-def _shares(counts: np.ndarray) -> Any:
+def _shares(counts: np.ndarray) -> np.ndarray:
     """Return each row divided by its sum; zeros where a class has no image."""
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -52,9 +52,9 @@ class Side:
         """True class of every test image."""
         return self.answers[0].labels
 
-    def told(self, partner: str | None = None) -> pd.DataFrame:
+    def told(self) -> pd.DataFrame:
         """Return one row of numbers per seed, see ``pair.told``."""
-        return pd.DataFrame([pair.told(found, partner=partner) for found in self.answers])
+        return pd.DataFrame([pair.told(found) for found in self.answers])
 
     def reliability(self) -> pd.DataFrame:
         """Return the student's reliability diagram, the images of all seeds in common bins."""
