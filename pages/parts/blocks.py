@@ -17,7 +17,7 @@ import streamlit as st
 
 from kdengine.errors import Problem
 from kdengine.rundir import Progress
-from pages.parts import fetch, frame, pulse, state, tables, words
+from pages.parts import fetch, frame, pulse, saved, state, tables, words
 
 WIDTH = 1280
 MISREAD = "Part of this link means nothing here; the rest of it is shown"
@@ -36,7 +36,9 @@ def say(title: str, sentence: str = "") -> Any:
         if sentence:
             st.markdown(f":gray[{sentence}]")
     with right:
-        state.live(_pulse_line, busy=bool(len(fetch.active())))
+        with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
+            state.live(_pulse_line, busy=bool(len(fetch.active())))
+            saved.draw(title, problems)
         place = st.container(horizontal=True, horizontal_alignment="right")
     _troubles()
     state.begin(functools.partial(_tell, st.empty()))

@@ -46,6 +46,14 @@ class _Link:
             self.tell([p for p in self.misread if not self.told & {(p.field, p.given), (p.field, f"{p.field} {p.given!r}")}])
 
 
+def page() -> str:
+    """Return the page that is open as the URL has it; "" for the first."""
+    context = get_script_run_ctx()
+    manager = context.pages_manager if context else None
+    known = manager.get_pages().get(manager.current_page_script_hash) if manager else None
+    return known.get("url_pathname", "") if known else ""
+
+
 def chosen(name: str) -> str | None:
     """Return the id that the URL names (``?run=...``), None where it names none."""
     value = st.query_params.get(name)
@@ -71,6 +79,12 @@ def choice(widget: Callable[..., Any], label: str, titles: Mapping[str, str], *,
     if place not in st.session_state or st.session_state[place] != value:
         st.session_state[place] = value
     return widget(label, list(titles), format_func=titles.__getitem__, key=place, on_change=_to_url, args=(name, default), **more)
+
+
+def put_back(name: str, default: Any) -> None:
+    """Give a choice its default again; for what a button does when it is pressed."""
+    st.session_state[f"{name}-choice"] = default
+    _to_url(name, default)
 
 
 def _wanted(name: str, titles: Mapping[str, str], default: Any) -> Any:

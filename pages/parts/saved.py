@@ -1,0 +1,119 @@
+"""Saved views: keep what is chosen on a page under a name, open what somebody kept, copy the exact link.
+
+Reads: the page's URL, the home's views. Writes: the home's views, when asked. Never: what a view shows.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Callable, Iterable
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from kdengine import views
+from kdengine.errors import KdError, Problem
+from kdengine.views import View
+from pages.parts import pulse, state
+
+FAULT, RENAMING = "views-fault", "views-renaming"  # in the session
+NAMED = 60  # characters of a name, see kdengine.views
+Show = Callable[[Iterable[Problem], str], None]
+
+
+@st.fragment
+def draw(title: str, show: Show) -> None:
+    """Draw the button of the page's views; what it opens is drawn, and asked of the disk, only while it is open.
+
+    ``title``: of the page, the beginning of the name that is offered; ``show(problems, title)`` shows what went wrong.
+    """
+    box = st.popover(
+        "Views", icon=":material/bookmark:", type="tertiary", key="views", on_change="rerun",
+        help="Save what is chosen on this page, open a saved view, copy the link",
+    )  # fmt: skip
+    if not box.open:
+        return
+    with box:
+        chosen = {name: st.query_params.get_all(name) for name in st.query_params}
+        if FAULT in st.session_state:
+            show(st.session_state.pop(FAULT), "Nothing was changed")
+        try:
+            held = views.load(pulse.of().home)
+        except KdError as error:
+            show(error.problems, "Saved views cannot be shown")
+        else:
+            _save(title, chosen)
+            _open(held)
+        st.markdown("**Link to this view**")
+        st.code(link(state.page(), urlencode(chosen, doseq=True)), language=None, wrap_lines=True)
+
+
+def link(page: str, query: str) -> str:
+    """Return the address of a page with what is chosen on it, at the host the browser sees."""
+    base = (st.context.url or "").removesuffix(state.page()).removesuffix("/")
+    return f"{base}/{page}" + (f"?{query}" if query else "")
+
+
+def name_for(title: str, chosen: dict[str, list[str]]) -> str:
+    """Return a name to begin with: the page and what is chosen on it, ``Compare: demo, test_loss``."""
+    said = ", ".join(value for values in chosen.values() for value in values if value)
+    name = _tidy("".join(c for c in f"{title}: {said}" if c.isprintable())) if said else title
+    return name if len(name) <= NAMED else name[: NAMED - 1].rstrip() + "…"
+
+
+def _tidy(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _save(title: str, chosen: dict[str, list[str]]) -> None:
+    query = urlencode(chosen, doseq=True)
+    key = f"view-name-{query}"
+    with st.form(f"save-view-{query}", border=False):
+        st.text_input("Name", name_for(title, chosen), max_chars=NAMED, key=key)
+        act = functools.partial(_saved, key, state.page(), query)
+        st.form_submit_button("Save this view", icon=":material/bookmark_add:", width="stretch", on_click=_try, args=(act,))
+
+
+def _open(held: tuple[View, ...]) -> None:
+    st.markdown("**Saved views**" if held else ":gray[Views that you or others save are listed here.]")
+    for view in held:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            # a link of the browser, not of Streamlit: inside the session a page would keep what the view does not name
+            href, name = html.escape(link(view.page, view.query)), html.escape(view.name)
+            st.html(f'<a href="{href}" target="_self" style="color: inherit">{name}</a>', width="stretch")
+            st.menu_button(
+                "Edit", ["Rename", "Delete"], type="tertiary", key=f"edit-{view.name}", help=f"Rename or delete {view.name}",
+                on_click=_try, args=(functools.partial(_edited, view.name),),
+            )  # fmt: skip
+        if st.session_state.get(RENAMING) == view.name:
+            with st.form(f"rename-{view.name}", border=False):
+                st.text_input("New name", view.name, max_chars=NAMED, key=f"new-name-{view.name}")
+                st.form_submit_button("Rename", on_click=_try, args=(functools.partial(_renamed, view.name),))
+
+
+def _saved(key: str, page: str, query: str) -> None:
+    views.save(pulse.of().home, _tidy(st.session_state[key]), page, query)
+
+
+def _edited(name: str) -> None:
+    if st.session_state[f"edit-{name}"] == "Delete":
+        views.delete(pulse.of().home, name)
+    else:
+        st.session_state[RENAMING] = name
+
+
+def _renamed(name: str) -> None:
+    views.rename(pulse.of().home, name, _tidy(st.session_state[f"new-name-{name}"]))
+    del st.session_state[RENAMING]
+
+
+def _try(act: Callable[[], None]) -> None:
+    """Do what a button asks for, before the box is drawn again; what is wrong with it is shown there then."""
+    try:
+        act()
+    except KdError as error:
+        st.session_state[FAULT] = error.problems
+    except OSError as error:
+        given = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        st.session_state[FAULT] = (Problem("", given, "a home that can be written", "make room on its disk"),)
