@@ -87,7 +87,7 @@ def top(ranked: pd.DataFrame, which: str) -> str:
         return f"Only {name_of(leader)} has finished runs here: {value}."
     if not leader["enough"]:
         return _too_few(ranked, leader, others, value)
-    parts = [_lead(leader, others, value), _gain(leader), sweep(int(leader["n"])), many(others)]
+    parts = [_lead(leader, others, value), _higher(leader, others), _gain(leader, others), sweep(int(leader["n"])), many(others)]
     return " ".join(part for part in parts if part)
 
 
@@ -107,26 +107,37 @@ def many(others: pd.DataFrame) -> str:
 
 def _lead(leader: Any, others: pd.DataFrame, value: str) -> str:
     ties = others[others["to_leader_verdict"] == "tie"]
-    name = name_of(leader)
+    highest = (others["mean_frac"] > leader["mean_frac"]).any()
+    name = f"{name_of(leader)} has the highest mean{' with enough seeds' if highest else ''}, {value}"
     if len(ties):
         nearest = ties.sort_values("mean_frac", ascending=False).iloc[0]
         rest = "" if len(ties) == 1 else f", and {counted(len(ties) - 1, 'other')}"
         span = interval(-nearest["to_leader_high_frac"], -nearest["to_leader_low_frac"])
         gap = points(-nearest["to_leader_frac"], sign=True)
-        return f"{name} has the highest mean, {value}, but ties with {name_of(nearest)} ({gap} points, {span}){rest}."
+        return f"{name}, but ties with {name_of(nearest)} ({gap} points, {span}){rest}."
     tested = others[others["to_leader_verdict"].isin(["worse", "better"])].sort_values("mean_frac", ascending=False)
     if not len(tested):
-        return f"{name} has the highest mean, {value}; no other method has enough seeds to compare."
+        return f"{name}; no other method has enough seeds to compare."
     second = tested.iloc[0]
     span = interval(-second["to_leader_high_frac"], -second["to_leader_low_frac"])
     untested = int((others["to_leader_verdict"] == "too few").sum())
     rest = f" {counted(untested, 'other').capitalize()} cannot be judged: too few seeds." if untested else ""
     over = f"{points(-second['to_leader_frac'])} points over {name_of(second)} ({span})"
-    return f"{name} leads with {value}, {over}: more than seed noise.{rest}"
+    return f"{name_of(leader)} leads with {value}, {over}: more than seed noise.{rest}"
 
 
-def _gain(leader: Any) -> str:
-    if leader["to_base_verdict"] not in ("better", "worse", "tie"):
+def _higher(leader: Any, others: pd.DataFrame) -> str:
+    """Name those above the leader that have too few seeds to lead."""
+    above = others[~others["enough"] & (others["mean_frac"] > leader["mean_frac"])].to_dict("records")
+    shown = [f"{name_of(row)} ({percent(row['mean_frac'])}, n = {int(row['n'])})" for row in above[:3]]
+    more = f" and {counted(len(above) - 3, 'other')}" if len(above) > 3 else ""
+    return f"Higher, but with too few seeds to count: {listed(shown) if not more else ', '.join(shown) + more}." if above else ""
+
+
+def _gain(leader: Any, others: pd.DataFrame) -> str:
+    tested = others[others["to_leader_verdict"].isin(["worse", "better", "tie"])]
+    said = len(tested) == 1 and tested.iloc[0]["family"] == "plain"
+    if said or leader["to_base_verdict"] not in ("better", "worse", "tie"):
         return ""
     span = interval(leader["to_base_low_frac"], leader["to_base_high_frac"])
     end = ", which is within seed noise" if leader["to_base_verdict"] == "tie" else ""
