@@ -81,7 +81,7 @@ def problems(found: Iterable[Problem], title: str) -> None:
 
 def _listed(found: Iterable[Problem], title: str) -> str:
     lines = (
-        f"- **{escaped(p.field or 'this')}**: given {escaped(p.given)}; allowed: {escaped(p.allowed)}. *{escaped(p.do)}*"
+        f"- **{words.escaped(p.field or 'this')}**: given {words.escaped(p.given)}; allowed: {words.escaped(p.allowed)}. *{words.escaped(p.do)}*"
         for p in found
     )
     return f"{title}\n\n" + "\n".join(lines)
@@ -186,7 +186,7 @@ def failure(row: dict[str, Any]) -> None:
     if found:
         problems(found, reason or "This run failed")
     else:
-        st.error(escaped(reason or "This run failed; the log below may say why."), icon=":material/error:")
+        st.error(words.escaped(reason or "This run failed; the log below may say why."), icon=":material/error:")
 
 
 def pairs(lines: dict[str, str]) -> None:
@@ -194,7 +194,7 @@ def pairs(lines: dict[str, str]) -> None:
     for what, value in lines.items():
         left, right = st.columns([1, 2], gap="small", wrap=False)
         left.markdown(f":gray[{what}]")
-        right.markdown(escaped(value))
+        right.markdown(words.escaped(value))
 
 
 def drawer(title: str, key: str, *, opened: bool = False) -> Any:
@@ -243,8 +243,3 @@ def status(name: str) -> None:
 def note(*sentences: str) -> None:
     """Close a page: what was selected, n, where it comes from."""
     st.caption(" ".join(s for s in sentences if s))
-
-
-def escaped(text: str) -> str:
-    """Escape what markdown would interpret in text that people typed."""
-    return "".join("\\" + c if c in r"\`*_[]<>$:#|~" else c for c in text)

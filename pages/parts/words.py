@@ -229,6 +229,11 @@ def leads(board: Any) -> str:
     return f"{first['method']} leads with {percent(first['best_mean_frac'])}"
 
 
+def escaped(text: str) -> str:
+    """Escape what markdown would interpret."""
+    return "".join("\\" + c if c in r"\`*_[]<>$:#|~" else c for c in text)
+
+
 def notices(texts: Any) -> str:
     """Join what the worker found worth saying."""
     return "" if texts is None or isinstance(texts, float) else " ".join(str(t).rstrip(".") + "." for t in texts)
