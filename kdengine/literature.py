@@ -91,7 +91,7 @@ FIG8 = Replication(
             ),
         ),
     ),
-    notes=("All ten numbers are also those of Knowledge-Distillation-Zoo's table.",),
+    notes=("All its numbers are also those of Knowledge-Distillation-Zoo's table.",),
 )  # fmt: skip
 
 NETWORKS = Replication(

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kdengine import datasets
+from kdengine import catalogue, datasets
 from kdengine.home import Home
 from kdengine.spec import RunSpec, Scalar
 
@@ -198,12 +198,19 @@ def teachers(found: Iterable[Trial]) -> list[Trial]:
     return list(more.values())
 
 
-def models_of(table: Replication, row: Row, column: Column, scale: Scale) -> dict[str, str]:
-    """Return which model each printed network of a cell is: name of the network -> key of the model trained here."""
-    own = {"student": row.student or column.student or ""} | {f"peer{i}": peer for i, peer in enumerate(row.peers, 1)}
+def models_of(row: Row, column: Column) -> dict[str, str]:
+    """Return the printed networks of a cell, all that train in it: name of the network -> key of its model."""
     if row.role == "teacher":
-        own["student"] = row.teacher or column.teacher or ""
-    return {network: _stand_in(table, scale, own[network]) for network in row.networks}
+        return {"student": row.teacher or column.teacher or ""}
+    student = row.student or column.student or ""
+    peers = row.peers or ((student,) if catalogue.label_of(row.method).peers else ())
+    return {"student": student} | {f"peer{i}": peer for i, peer in enumerate(peers, 1)}
+
+
+def stand_in(table: Replication, scale: Scale, model: str) -> str:
+    """Return the network that is trained in the place of ``model``: a smaller one at ``quick``, unless the printed are wanted."""
+    small = scale.recipe == QUICK and not scale.printed_networks
+    return table.smaller.get(model, model) if small else model
 
 
 def _spec(table: Replication, row: Row, column: Column, scale: Scale, seed: int, home: Home) -> RunSpec:
@@ -220,16 +227,11 @@ def _spec(table: Replication, row: Row, column: Column, scale: Scale, seed: int,
     if row.role == "student":
         values = {name: value for name, value in values.items() if not name.startswith("teacher_")}
     else:
-        values["teacher"] = _stand_in(table, scale, teacher or "")
+        values["teacher"] = stand_in(table, scale, teacher or "")
         if quick:
             values |= {"teacher_epochs": TEACHER_EPOCHS, "teacher_train_images": min(MORE, images)}
     return RunSpec(
-        **values, method=row.method, student=_stand_in(table, scale, student or ""), seed=seed, suite=suite_of(table, scale),
-        peers=tuple(_stand_in(table, scale, peer) for peer in row.peers),
+        **values, method=row.method, student=stand_in(table, scale, student or ""), seed=seed, suite=suite_of(table, scale),
+        peers=tuple(stand_in(table, scale, peer) for peer in row.peers),
         params={**row.params, **row.on.get(column.dataset, {}), **(row.quick if quick else {})},
     )  # fmt: skip
-
-
-def _stand_in(table: Replication, scale: Scale, model: str) -> str:
-    small = scale.recipe == QUICK and not scale.printed_networks
-    return table.smaller.get(model, model) if small else model

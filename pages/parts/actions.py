@@ -5,9 +5,12 @@ Reads: nothing. Writes: run folders, through the runner. Never: waits for a trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 
 from kdengine import runner, suites
+from kdengine.errors import RunBusy
+from kdengine.home import Home
 from kdengine.spec import RunSpec
 from pages.parts import pulse
 
@@ -53,3 +56,24 @@ def resume(run_id: str) -> None:
 def retry(run_id: str) -> None:
     """Launch the spec of a run again, as a new run."""
     pulse.of().ask(f"retry-{run_id}", f"repeating {run_id}", lambda: runner.retry(pulse.of().home, run_id))
+
+
+def launch_missing(key: str, specs: Sequence[RunSpec]) -> None:
+    """Queue complete specs; what is finished or on its way is not trained twice. ``key`` names the wish, see ``pending``."""
+    pulse.of().ask(key, "queueing runs", lambda: runner.launch_suite(pulse.of().home, specs, reuse=True))
+
+
+def stop_all(key: str, run_ids: Sequence[str]) -> None:
+    """Stop runs, in this order; one that is over by then is passed over."""
+    pulse.of().ask(key, f"stopping {len(run_ids)} runs", lambda: _each(runner.cancel, run_ids))
+
+
+def resume_all(key: str, run_ids: Sequence[str]) -> None:
+    """Queue stopped runs, in this order, to go on from their last checkpoints; one that goes on already is passed over."""
+    pulse.of().ask(key, f"resuming {len(run_ids)} runs", lambda: _each(runner.resume, run_ids))
+
+
+def _each(action: Callable[[Home, str], None], run_ids: Sequence[str]) -> None:
+    for run_id in run_ids:
+        with contextlib.suppress(RunBusy):
+            action(pulse.of().home, run_id)

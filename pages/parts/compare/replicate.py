@@ -1,15 +1,303 @@
-"""The tab with the replication.
+"""The tab that trains a table of the literature and fills it beside the printed numbers.
 
-Reads: what was chosen. Writes: nothing. Never: the store itself.
+Reads: the store through ``fetch``, the URL. Writes: runs, when its buttons ask for them; the URL. Never: SQL, statistics
+(``store.compare`` does them).
 """
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
 import streamlit as st
 
+from kdengine import datasets, literature, replications, runner
+from kdengine.replications import QUICK, Replication, Scale, Trial
+from kdengine.slots import is_small
+from kdengine.spec import RECIPES, RunSpec
+from pages.parts import actions, blocks, fetch, launching, plan, pulse, state, tables, words
+from pages.parts.compare import replication_words, selection
 from pages.parts.compare.selection import Chosen
+from store.compare import replicate
+from store.compare.replicate import Progress, Verdict
+
+SEEDS = {str(n): words.count(n, "seed") for n in (1, 2, 3, 5)}
+NETWORKS = {"small": "Small stand-ins", "printed": "As printed"}
+WIDE = 2  # columns beside one another, from which a cell's parts stand below one another
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was chosen: the table, how it is trained, its trials and the trainings of teachers that no row shows."""
+
+    table: Replication
+    scale: Scale
+    trials: tuple[Trial, ...]
+    teachers: tuple[Trial, ...]
+
+    @property
+    def suite(self) -> str:
+        """Name under which its runs are launched."""
+        return replications.suite_of(self.table, self.scale)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How the table stands: how far it is, its cells, and what of its claims holds."""
+
+    progress: Progress
+    cells: pd.DataFrame
+    verdicts: list[Verdict]
 
 
 def draw(chosen: Chosen) -> None:
-    """Say what will be here."""
-    st.markdown("Nothing to show here yet.")
+    """Draw the choice of a table and, live, how it stands."""
+    table, scale = _choose()
+    wanted = _wanted(table, scale)
+    busy = _is_busy(wanted, _progress(wanted))
+
+    def body() -> None:
+        """The live part."""
+        stand = _stand(wanted)
+        state.settle(busy, _is_busy(wanted, stand.progress))
+        _how_far(wanted, stand.progress)
+        _table(wanted, stand)
+        _claims(stand)
+        _notes(wanted)
+
+    state.live(body, busy=busy)
+
+
+# ---- the choice -------------------------------------------------------------------------------------------------------------
+
+
+def _choose() -> tuple[Replication, Scale]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        titles = {key: table.title for key, table in literature.TABLES.items()}
+        key = state.choice(st.selectbox, "Table", titles, name="table", default=next(iter(titles)), width=360)
+        table = literature.TABLES[key]
+        recipe = state.choice(
+            st.segmented_control, "Scale", replications.SCALES, name="scale", default=QUICK, required=True,
+            help="Quick: does it work at all, in minutes and without a download. The others: as the literature trains on CIFAR",
+        )  # fmt: skip
+        seeds = int(state.choice(st.selectbox, "Seeds", SEEDS, name="seeds", default="3", width=110))
+        data, printed = _stand_ins(table) if recipe == QUICK else ((replications.STAND_IN,), False)
+    columns = () if replications.by_dataset(table) else _pairs(table)
+    return table, Scale(recipe, seeds, data, printed, columns)
+
+
+def _stand_ins(table: Replication) -> tuple[tuple[str, ...], bool]:
+    """Draw what only ``quick`` needs: which datasets and networks stand in for the printed ones."""
+    home = pulse.of().home
+    here = {key: card for key, card in datasets.cards(home).items() if datasets.is_here(home, key)}
+    titles = {key: f"{key} ({card.classes} classes)" for key, card in here.items()}
+    chosen = state.choice(
+        st.multiselect, "In place of CIFAR", titles, name="data", default=[replications.STAND_IN], width=260,
+        help="Datasets that are on this machine; a few hundred of their images are used",
+    )  # fmt: skip
+    first = replications.STAND_IN
+    data = tuple(sorted(chosen, key=lambda key: (here[key].classes, key != first, key))) or (first,)
+    if not table.smaller:
+        return data, False
+    networks = state.choice(
+        st.segmented_control, "Networks", NETWORKS, name="networks", default="small", required=True,
+        help="Small: " + words.listed([f"{small} for {large}" for large, small in table.smaller.items()]),
+    )  # fmt: skip
+    return data, networks == "printed"
+
+
+def _pairs(table: Replication) -> tuple[str, ...]:
+    titles = {column.key: column.title for column in table.columns}
+    chosen = state.choice(st.multiselect, "Pairs", titles, name=f"{table.key}-pairs", default=list(table.first))
+    return tuple(key for key in titles if key in chosen) or table.first
+
+
+# ---- what is asked of the store ---------------------------------------------------------------------------------------------
+
+
+def _wanted(table: Replication, scale: Scale) -> Wanted:
+    home = pulse.of().home
+    cards = datasets.cards(home)
+    sizes = tuple(cards[key].train_images for key in scale.data)
+    return _completed(table.key, scale, str(home.root), sizes)
+
+
+@functools.lru_cache(maxsize=16)
+def _completed(key: str, scale: Scale, root: str, sizes: tuple[int, ...]) -> Wanted:
+    """Return the trials, complete: the methods' defaults are filled in once per choice, which loads torch the first time.
+
+    ``root`` and ``sizes`` (training images of the stand-ins) only say when the answer is another one.
+    """
+    table = literature.TABLES[key]
+    trials = tuple(replications.complete(replications.trials(table, scale, pulse.of().home)))
+    return Wanted(table, scale, trials, tuple(replications.teachers(trials)))
+
+
+def _standing(wanted: Wanted) -> pd.DataFrame:
+    found: pd.DataFrame = fetch.ask("standing", replicate.settings((*wanted.trials, *wanted.teachers)))
+    return found
+
+
+def _progress(wanted: Wanted) -> Progress:
+    return replicate.progress(wanted.trials, wanted.teachers, _standing(wanted))
+
+
+def _stand(wanted: Wanted) -> Stand:
+    standing = _standing(wanted)
+    cells = replicate.cells(wanted.table, wanted.scale, wanted.trials, standing, fetch.ask("published"))
+    cards = datasets.cards(pulse.of().home)
+    columns = (*wanted.table.columns, *replications.columns_of(wanted.table, wanted.scale))
+    classes = {column.key: cards[column.dataset].classes for column in columns}
+    told = replicate.verdicts(wanted.table, cells, classes)
+    return Stand(replicate.progress(wanted.trials, wanted.teachers, standing), cells, told)
+
+
+def _is_busy(wanted: Wanted, progress: Progress) -> bool:
+    return bool(progress.ids(replicate.ACTIVE)) or any(actions.pending(f"{verb}-{wanted.suite}") for verb in VERBS)
+
+
+VERBS = ("train", "resume", "stop")
+
+
+# ---- how far it is ----------------------------------------------------------------------------------------------------------
+
+
+def _how_far(wanted: Wanted, progress: Progress) -> None:
+    """Draw the bar, what is going on, and the buttons that fit."""
+    table = wanted.table
+    st.markdown(f"{table.shows} :gray[[{table.source}]({table.url}), {table.where}.]")
+    with st.container(border=True):
+        going = progress.ids(replicate.ACTIVE)
+        st.progress(progress.share, text=replication_words.sentence(progress))
+        if going and (left := _left_s(wanted, progress)) is not None:
+            st.caption(f"{words.roughly(left)[:1].upper()}{words.roughly(left)[1:]} left. Runs go on when this page is closed.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            _train(wanted, progress)
+            _resume(wanted, progress)
+            _stop(wanted, progress)
+            _curves(wanted, progress)
+        for line in _what_it_means(wanted):
+            st.caption(line)
+
+
+def _train(wanted: Wanted, progress: Progress) -> None:
+    key = f"train-{wanted.suite}"
+    if actions.pending(key):
+        st.button("Queueing runs …", key="replicate-train", disabled=True, icon=":material/hourglass_top:")
+        return
+    if not progress.missing:
+        return
+    first = [trial.spec for trial in wanted.teachers if _lacks(trial, progress)]
+    specs = [trial.spec for trial in progress.missing]
+    what = words.count(len(specs), "run") + (f" and {words.count(len(first), 'teacher')}" if first else "")
+    label = f"Train what is missing: {what} ({words.roughly(_forecast(specs, first).seconds)})"
+    if st.button(label, type="primary", icon=":material/play_arrow:", key="replicate-train"):
+        actions.launch_missing(key, specs)
+        st.rerun()
+
+
+def _lacks(teacher: Trial, progress: Progress) -> bool:
+    behind = progress.teachers
+    same = behind[behind["setting"].isin(replicate.settings([teacher])) & (behind["seed"] == teacher.seed)]
+    return bool((~same["status"].isin(("finished", *replicate.ACTIVE))).any())
+
+
+def _resume(wanted: Wanted, progress: Progress) -> None:
+    key, ids = f"resume-{wanted.suite}", progress.ids(replicate.STOPPED)
+    waits = actions.pending(key)
+    label = f"Resume {words.count(len(ids), 'run')}" + (" …" if waits else "")
+    if ids and st.button(label, icon=":material/resume:", key="replicate-resume", disabled=waits):
+        actions.resume_all(key, ids)
+        st.rerun()
+
+
+def _stop(wanted: Wanted, progress: Progress) -> None:
+    """Stop what was launched from here; what waits before what runs, so that no freed place is filled again."""
+    key = f"stop-{wanted.suite}"
+    ids = [*progress.ids(("waiting", "queued"), wanted.suite)[::-1], *progress.ids(("running",), wanted.suite)[::-1]]
+    waits = actions.pending(key)
+    label = f"Stop {words.count(len(ids), 'run')}" + (" …" if waits else "")
+    if ids and st.button(label, icon=":material/stop:", key="replicate-stop", disabled=waits):
+        actions.stop_all(key, ids)
+        st.rerun()
+
+
+def _curves(wanted: Wanted, progress: Progress) -> None:
+    """Lead to the curves of these runs: of the suite, or of single runs where some came from elsewhere."""
+    ids = progress.ids(("finished", "running"))
+    if ids and st.button(
+        "Their curves", icon=":material/stacked_line_chart:", key="replicate-curves", type="tertiary",
+        on_click=selection.reset, kwargs={"suite": selection.ALL, "ids": ids, "tab": "curves"},
+    ):  # fmt: skip
+        st.rerun(scope="app")
+
+
+def _forecast(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
+    home = pulse.of().home
+    images = {key: (card.train_images, card.test_images) for key, card in datasets.cards(home).items()}
+    places = runner.slots(home)
+    on_cpu = places.small if all(is_small(spec) for spec in (*specs, *teachers)) else places.cpu
+    slots = len(places.gpus) * places.per_gpu or on_cpu
+    measured = launching.with_macs(fetch.measured())
+    device = "cuda" if places.gpus else "cpu"
+    return plan.plan(specs, teachers, cost=launching.cost, images=images, measured=measured, slots=slots, device=device)
+
+
+def _left_s(wanted: Wanted, progress: Progress) -> float | None:
+    """Return the seconds until all that is on its way has ended: what runs by its own guess, what waits by the forecast."""
+    now = datetime.now(UTC)
+    going = tables.rows(fetch.runs(ids=tuple(progress.ids(replicate.ACTIVE))))
+    waiting = progress.runs[progress.runs["status"].isin(("queued", "waiting"))].index
+    specs = [wanted.trials[place].spec for place in waiting]
+    typical = _forecast(specs, []).seconds * fetch.slots() / len(specs) if specs else 0.0
+    return plan.left_s(going, lambda row: tables.eta_s(row, now), typical)
+
+
+def _what_it_means(wanted: Wanted) -> list[str]:
+    """Say what this scale can show and what it cannot, and what is downloaded."""
+    table, scale = wanted.table, wanted.scale
+    if scale.recipe == QUICK:
+        images = max(trial.spec.train_images or 0 for trial in wanted.trials)
+        swapped = [f"{small} stands for {large}" for large, small in table.smaller.items()] if not scale.printed_networks else []
+        data = f"{images} images of {words.listed(list(scale.data))} stand for CIFAR"
+        return [
+            f"Quick asks whether it works at all: {words.listed([data, *swapped])}. Compare the order of the rows with the "
+            "printed one, not the level of the numbers."
+        ]
+    home = pulse.of().home
+    away = [
+        datasets.get(home, key)
+        for key in dict.fromkeys(trial.spec.dataset for trial in wanted.trials)
+        if not datasets.is_here(home, key)
+    ]
+    lines = [f"{words.listed([card.title for card in away])} is downloaded first ({sum(c.download_mib for c in away):.0f} MiB)."]
+    other = f"The source trained with the recipe {table.recipe} ({RECIPES[table.recipe].epochs} epochs), this is {scale.recipe}."
+    return (lines if away else []) + ([other] if scale.recipe != table.recipe else [])
+
+
+# ---- the table --------------------------------------------------------------------------------------------------------------
+
+
+def _table(wanted: Wanted, stand: Stand) -> None:
+    st.table(replication_words.as_text(wanted.table, wanted.scale, stand.cells), border="horizontal")
+    blocks.note(
+        "Here: best test accuracy over the epochs (chosen on the test images), percent, mean ± standard deviation over "
+        f"{words.count(wanted.scale.seeds, 'seed')}.",
+        f"Printed: as {wanted.table.source} has it." if wanted.table.page else "",
+        "Bold: the highest of its column.",
+    )
+
+
+# ---- the claims -------------------------------------------------------------------------------------------------------------
+
+
+def _claims(stand: Stand) -> None:
+    if stand.verdicts:
+        st.subheader("What the source says, and what holds here", anchor=False)
+        st.markdown("\n".join(f"- {told.claim.text}  \n{replication_words.told_of(told)}" for told in stand.verdicts))
+
+
+def _notes(wanted: Wanted) -> None:
+    blocks.note(*wanted.table.notes, "A comparison holds when the difference is more than seed noise (95 % interval).")
