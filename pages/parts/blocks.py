@@ -18,6 +18,7 @@ import streamlit as st
 from kdengine.errors import Problem
 from kdengine.rundir import Progress
 from pages.parts import fetch, frame, pulse, saved, state, tables, words
+from pages.parts.words import escaped as escaped
 
 WIDTH = 1280
 MISREAD = "Part of this link means nothing here; the rest of it is shown"
@@ -81,7 +82,7 @@ def problems(found: Iterable[Problem], title: str) -> None:
 
 def _listed(found: Iterable[Problem], title: str) -> str:
     lines = (
-        f"- **{words.escaped(p.field or 'this')}**: given {words.escaped(p.given)}; allowed: {words.escaped(p.allowed)}. *{words.escaped(p.do)}*"
+        f"- **{escaped(p.field or 'this')}**: given {escaped(p.given)}; allowed: {escaped(p.allowed)}. *{escaped(p.do)}*"
         for p in found
     )
     return f"{title}\n\n" + "\n".join(lines)
@@ -186,7 +187,7 @@ def failure(row: dict[str, Any]) -> None:
     if found:
         problems(found, reason or "This run failed")
     else:
-        st.error(words.escaped(reason or "This run failed; the log below may say why."), icon=":material/error:")
+        st.error(escaped(reason or "This run failed; the log below may say why."), icon=":material/error:")
 
 
 def pairs(lines: dict[str, str]) -> None:
@@ -194,7 +195,7 @@ def pairs(lines: dict[str, str]) -> None:
     for what, value in lines.items():
         left, right = st.columns([1, 2], gap="small", wrap=False)
         left.markdown(f":gray[{what}]")
-        right.markdown(words.escaped(value))
+        right.markdown(escaped(value))
 
 
 def drawer(title: str, key: str, *, opened: bool = False) -> Any:
