@@ -49,7 +49,8 @@ def test_what_follows_the_column_is_no_fault() -> None:
 
 def test_a_difference_names_only_the_columns_and_groups_it_concerns() -> None:
     frame = results(
-        runs("kd", [0.5]), runs("at", [0.5], epochs=30), runs("kd", [0.5], student="resnet14"), runs("at", [0.5], student="resnet14"),
+        runs("kd", [0.5]), runs("at", [0.5], epochs=30),
+        runs("kd", [0.5], student="resnet14"), runs("at", [0.5], student="resnet14"),
         runs("kd", [0.5], dataset="cifar10", lr=0.1), runs("at", [0.5], dataset="cifar10", lr=0.2),
     )  # fmt: skip
     digits, cifar = sorted(guard.differences(frame), key=lambda d: d.dataset != "digits")
