@@ -38,7 +38,7 @@ class Pivot:
     (mean distance from the mean of a column: what rows are ordered by, fair to rows with gaps), filled (number of columns).
     ``columns``: column, dataset, student, against, and like (newest run there: its protocol is the one to launch with).
     ``cells``: see ``pivot``. ``which``: best, last or val_choice. ``source``: of the published numbers, None without any;
-    ``sources``: those that have any, with the number of cells they cover, most first.
+    ``sources``: those that have any, with the number of measured cells they cover, most first.
     """
 
     rows: pd.DataFrame
@@ -144,9 +144,11 @@ def _with_published(
     numbers = published.assign(**{name: published[name].astype(object).fillna("").astype("str") for name in _KEY})
     numbers["published_numbers"] = numbers.groupby([*_KEY, "source"])["top1_frac"].transform("size")
     numbers = numbers.sort_values("top1_frac", ascending=False).drop_duplicates([*_KEY, "source"])
-    found = cells[_KEY].merge(numbers, on=_KEY, how="inner")
-    covered = found["source"].value_counts()
-    sources = tuple(sorted(((str(name), int(n)) for name, n in covered.items()), key=lambda item: (-item[1], item[0])))
+    found = cells[[*_KEY, "missing"]].merge(numbers, on=_KEY, how="inner").assign(measured=lambda frame: ~frame["missing"])
+    covered = (
+        found.groupby("source")["measured"].agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False, kind="stable")
+    )
+    sources = tuple((str(name), int(n)) for name, n in covered["sum"].items())
     chosen = source or (sources[0][0] if sources else None)
     own = numbers.loc[numbers["source"] == chosen, [*_KEY, *_PUBLISHED, "published_numbers"]]
     cells = cells.merge(own.rename(columns=_PUBLISHED), on=_KEY, how="left", validate="m:1", suffixes=("", "_printed"))

@@ -130,7 +130,7 @@ def _pivot_grid(table: Pivot, show: str) -> Grid:
         head.append(["Teacher", *(name or NOTHING for name in columns["against"])])
     head.append(["Student", *columns["student"]])
     n_differs = table.cells.loc[~table.cells["missing"], "n"].nunique() > 1
-    texts = [_WRITERS[show](cell) + _n(cell, n_differs) for cell in table.cells.to_dict("records")]
+    texts = [_with_n(_WRITERS[show](cell), cell["n"] if n_differs else 0) for cell in table.cells.to_dict("records")]
     rows = [[name, *texts[i * width : (i + 1) * width]] for i, name in enumerate(table.rows["name"])]
     if show != "mean":  # rows without any of these numbers say nothing
         return head, [row for row in rows if set(row[1:]) != {NOTHING}], set(), [False] + [True] * width
@@ -138,8 +138,8 @@ def _pivot_grid(table: Pivot, show: str) -> Grid:
     return head, rows, leads, [False] + [True] * width
 
 
-def _n(cell: dict[Any, Any], differs: bool) -> str:
-    return f" ({cell['n']})" if differs and not cell["missing"] else ""
+def _with_n(text: str, n: int) -> str:
+    return f"{text} ({n})" if n and text != NOTHING else text
 
 
 def _mean(cell: dict[Any, Any]) -> str:
