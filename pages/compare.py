@@ -8,22 +8,22 @@ from pages.parts import blocks, fetch, state, words
 from pages.parts.compare import curves, pair, protocol, ranking, replicate, selection, table, tradeoff
 
 TABS = {
-    "curves": ("Curves", curves.draw),
-    "table": ("Table", table.draw),
-    "ranking": ("Ranking", ranking.draw),
-    "tradeoff": ("Trade-off", tradeoff.draw),
-    "pair": ("Teacher and student", pair.draw),
-    "replicate": ("Replicate", replicate.draw),
+    "curves": "Curves",
+    "table": "Table",
+    "ranking": "Ranking",
+    "tradeoff": "Trade-off",
+    "pair": "Teacher and student",
+    "replicate": "Replicate",
 }
-WITHOUT_COUNT = ("curves", "replicate")  # where best or last makes no difference
-TITLES = {title: name for name, (title, _) in TABS.items()}
+TITLES = {title: name for name, title in TABS.items()}
+DRAWN = {"curves": curves.draw, "table": table.draw, "ranking": ranking.draw, "tradeoff": tradeoff.draw, "pair": pair.draw}
 
 
 def opened() -> str:
     """Return the tab that is open: the one last pressed, else the one that the URL names."""
     if "tab-choice" not in st.session_state:
         given = state.chosen("tab")
-        st.session_state["tab-choice"] = TABS[given if given in TABS else "curves"][0]
+        st.session_state["tab-choice"] = TABS[given if given in TABS else "curves"]
     return TITLES[st.session_state["tab-choice"]]
 
 
@@ -32,31 +32,42 @@ def to_url() -> None:
     st.query_params["tab"] = opened()
 
 
-def views(chosen: selection.Chosen) -> None:
-    """Draw the tabs; only the open one is filled, and it lives while something trains."""
+def views(chosen: selection.Chosen | None = None) -> None:
+    """Draw the tabs; only the open one is filled. ``chosen`` is None where that one has runs of its own."""
     places = st.tabs(list(TITLES), key="tab-choice", on_change=to_url)
-    name = opened()
+    with places[list(TABS).index(opened())]:
+        if chosen is None:
+            replicate.draw()
+        elif chosen.ids:
+            view(opened(), chosen)
+
+
+def view(name: str, chosen: selection.Chosen) -> None:
+    """Fill a tab; it lives while something trains."""
 
     def body() -> None:
         """The live part."""
         now = selection.refreshed(chosen)
         state.settle(chosen.busy, now.busy)
-        TABS[name][1](now)
+        DRAWN[name](now)
 
-    with places[list(TABS).index(name)]:
-        if not chosen.ids and name != "replicate":
-            return
-        with place:
-            paused = chosen.busy and not st.toggle("Live", value=True, key="live", help=words.PAUSE)
-        state.live(body, busy=chosen.busy, paused=paused)
+    with place:
+        paused = chosen.busy and not st.toggle("Live", value=True, key="live", help=words.PAUSE)
+    state.live(body, busy=chosen.busy, paused=paused)
 
 
 place = blocks.say("Compare", "Is one way of teaching better than another, by how much, and at what cost?")
-if not fetch.counts():
+selection.name_unknown({"tab": list(TABS)})
+if opened() == "replicate":
+    views()
+elif not fetch.counts():
     blocks.empty("Curves of different methods will lie over one another here.", "pages/train.py", "Train something to compare")
+    st.button(
+        "Or replicate a table of the literature", on_click=selection.reset, kwargs={"tab": "replicate"}, type="tertiary",
+        icon=":material/table_chart:", key="go-replicate",
+    )  # fmt: skip
 else:
-    selection.name_unknown({"tab": list(TABS)})
-    chosen = selection.choose(counts=opened() not in WITHOUT_COUNT)
+    chosen = selection.choose(counts=opened() != "curves")  # there best or last makes no difference
     if chosen.ids:
         st.markdown(f":gray[{selection.summary(chosen.students)}]")
         protocol.draw(chosen)

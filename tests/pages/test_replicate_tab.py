@@ -131,3 +131,8 @@ def test_a_difference_stands_beside_the_printed_number() -> None:
             "queued": 0, "stopped": 0, "missing": 1, "finished": 2, "epoch": None, "epochs": None}  # fmt: skip
     text = replication_words._cell(cell, 0.95)
     assert text.replace("\N{NO-BREAK SPACE}", " ") == "92.8 ± 0.1 (n = 2)  \n:gray[printed 93.07, −0.3]"
+
+
+def test_an_empty_store_leads_there_and_can_start(visit: Visit, home: Home) -> None:
+    app = press(visit("compare"), "go-replicate")
+    assert not app.exception and app.table and "0 of 15 runs trained" in app.get("progress")[0].proto.text

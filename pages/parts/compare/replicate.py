@@ -19,7 +19,6 @@ from kdengine.slots import is_small
 from kdengine.spec import RECIPES, RunSpec
 from pages.parts import actions, blocks, fetch, launching, plan, pulse, state, tables, words
 from pages.parts.compare import replication_words, selection
-from pages.parts.compare.selection import Chosen
 from store.compare import replicate
 from store.compare.replicate import Progress, Verdict
 
@@ -52,8 +51,8 @@ class Stand:
     verdicts: list[Verdict]
 
 
-def draw(chosen: Chosen) -> None:
-    """Draw the choice of a table and, live, how it stands."""
+def draw() -> None:
+    """Draw the choice of a table and, live, how it stands. What is selected for the other tabs does not matter here."""
     table, scale = _choose()
     wanted = _wanted(table, scale)
     busy = _is_busy(wanted, _progress(wanted))
