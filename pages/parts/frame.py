@@ -22,7 +22,10 @@ def navigation() -> StreamlitPage:
     st.logo(HERE / "logo.svg", size="large", icon_image=HERE / "icon.svg")
     page = st.navigation(
         {
-            "Learn": [st.Page("pages/home.py", title="Home", icon=":material/home:", default=True)],
+            "Learn": [
+                st.Page("pages/home.py", title="Home", icon=":material/home:", default=True),
+                st.Page("pages/methods.py", title="Methods", icon=":material/school:"),
+            ],
             "Run": [
                 st.Page("pages/train.py", title="Train", icon=":material/play_arrow:"),
                 st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
