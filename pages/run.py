@@ -6,8 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import actions, blocks, charts, fetch, state, tables, words
+from pages.parts import actions, blocks, charts, fetch, labelling, state, tables, words
 
+NUMBERS: tuple[tuple[str, str, Any, str], ...] = (
+    ("Best test accuracy", "best_top1_frac", words.percent, "Over the epochs of this run, chosen on the test images"),
+    ("Last epoch", "last_top1_frac", words.percent, "Test accuracy after the last epoch"),
+    ("Its teacher", "teacher_top1_frac", words.percent, "Test accuracy of the network that teaches, if any"),
+    ("Training time", "elapsed_s", words.duration, "Pauses not counted"),
+)
 LOAD = (("images_per_s", "Training speed", "speed"), ("peak_mib", "Peak memory", "mib"))
 
 
@@ -34,15 +40,8 @@ def head(row: dict[str, Any]) -> None:
 
 def numbers(row: dict[str, Any]) -> None:
     """Draw the four numbers that matter."""
-    best, last, teacher, time = st.columns(4)
-    best.metric(
-        "Best test accuracy", words.percent(row["best_top1_frac"]), help="Over the epochs of this run, chosen on the test images"
-    )
-    last.metric("Last epoch", words.percent(row["last_top1_frac"]), help="Test accuracy after the last epoch")
-    teacher.metric(
-        "Its teacher", words.percent(row["teacher_top1_frac"]), help="Test accuracy of the network that teaches, if any"
-    )
-    time.metric("Training time", words.duration(row["elapsed_s"]), help="Pauses not counted")
+    for column, (title, name, written, meaning) in zip(st.columns(len(NUMBERS)), NUMBERS, strict=True):
+        column.metric(title, written(row[name]), help=meaning)
 
 
 def learning(row: dict[str, Any]) -> None:
@@ -105,6 +104,7 @@ else:
     subtitle = f"{words.title_of(row['method'])} · {row['dataset']} · {words.seed_of(row)} · {row['run_id']}"
     with blocks.say(blocks.short_title(row), subtitle):
         paused = busy and not st.toggle("Live", value=True, key="live", help=words.PAUSE)
+    labelling.line(row)
 
     def body() -> None:
         """The live part."""

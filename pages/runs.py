@@ -1,13 +1,13 @@
-"""Every run: filter, watch, stop, resume, repeat, compare. Reads: the store. Writes: what its buttons ask of the runner."""
+"""Every run: filter, watch, stop, resume, repeat, tag, compare. Reads: the store. Writes: what its buttons ask for."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import actions, blocks, fetch, state, tables, words
+from pages.parts import actions, blocks, fetch, labelling, state, tables, words
 
-FILTERS = (("status", "Status"), ("method", "Method"), ("dataset", "Data"), ("suite", "Suite"))
+FILTERS = (("status", "Status"), ("method", "Method"), ("dataset", "Data"), ("suite", "Suite"), ("tag", "Tag"))
 
 
 def choose() -> dict[str, tuple[str, ...]]:
@@ -17,7 +17,8 @@ def choose() -> dict[str, tuple[str, ...]]:
     chosen = {}
     for column, (name, title) in zip(columns, FILTERS, strict=True):
         with column:
-            chosen[name] = tuple(st.multiselect(title, offered[name], key=name, bind="query-params", placeholder="all"))
+            titles = dict(zip(offered[name], offered[name], strict=True))
+            chosen[name] = tuple(state.choice(st.multiselect, title, titles, name=name, default=[], placeholder="all"))
     return chosen
 
 
@@ -37,6 +38,8 @@ def act(picked: pd.DataFrame) -> None:
                 for run_id in rows["run_id"]:
                     action(run_id)
                 st.toast(f"{verb}: {words.count(len(rows), 'run')}")
+        if len(picked):
+            labelling.tag_all(picked)
         if len(picked) == 1 and st.button("Open", icon=":material/open_in_full:", key="open"):
             st.switch_page("pages/run.py", query_params={"run": picked["run_id"].iloc[0]})
         if len(picked) > 1 and st.button(f"Compare {len(picked)} runs", icon=":material/stacked_line_chart:", key="compare"):

@@ -31,7 +31,7 @@ _ETA = """CASE WHEN r.expected_at IS NOT NULL
     THEN greatest(0, (epoch_ms(r.expected_at) - epoch_ms(now())) / 1e3) END AS eta_s"""
 _CURVE = "coalesce(c.curve, []::FLOAT[]) AS curve"
 _RUN_COLUMNS = f"""
-    r.run_id, r.method, r.dataset, r.student, r.teacher, r.seed, r.generation, r.recipe, r.suite, r.tags, r.status,
+    r.run_id, r.method, r.dataset, r.student, r.teacher, r.seed, r.generation, r.recipe, r.suite, r.tags, r.note, r.status,
     r.epochs, r.epoch, r.phase, c.best_top1_frac, c.last_top1_frac, r.started_at, r.ended_at, r.created_at, r.device,
     {_ETA},
     r.elapsed_s, q.position, r.teacher_run, r.reason, {_CURVE}"""
@@ -67,22 +67,22 @@ def runs(
     method: str | Sequence[str] | None = None,
     dataset: str | Sequence[str] | None = None,
     suite: str | Sequence[str] | None = None,
-    tag: str | None = None,
+    tag: str | Sequence[str] | None = None,
     limit: int | None = None,
 ) -> pd.DataFrame:
     """Return one row per run, newest first. A filter takes one value or several; None or an empty one = all
-    (an empty ``ids`` = none).
+    (an empty ``ids`` = none); of several tags a run needs one.
 
     Columns:
-        run_id, method, dataset, student, teacher, seed, generation, recipe, suite, tags (list), status, epochs (asked for),
+        run_id, method, dataset, student, teacher, seed, generation, recipe, suite, tags (list), note, status, epochs (asked for),
         epoch (main epochs done), phase, best_top1_frac (best on test), last_top1_frac (on test), started_at, ended_at,
         created_at (UTC), device, eta_s (s left, now), elapsed_s (s), position (place in the queue from 1), teacher_run,
         reason, curve (float32 list: the student's test_top1_frac per epoch).
     """
     where, params = _where(ids=ids, status=status, method=method, dataset=dataset, suite=suite)
     if tag:
-        where.append("list_contains(tags, $tag)")
-        params["tag"] = tag
+        where.append("list_has_any(tags, $tag::VARCHAR[])")
+        params["tag"] = [tag] if isinstance(tag, str) else list(tag)
     sql = _RUNS.format(
         waiting=_WAITING,
         columns=_RUN_COLUMNS,

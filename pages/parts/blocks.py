@@ -133,6 +133,7 @@ def chart(figure: go.Figure, key: str, *, alt: str, zoom: bool = True) -> None:
 
 KINDS: dict[str, Any] = {
     "text": lambda c: st.column_config.TextColumn(help=c.meaning),
+    "list": lambda c: st.column_config.ListColumn(help=c.meaning),
     "wide": lambda c: st.column_config.TextColumn(help=c.meaning, alignment="right"),
     "number": lambda c: st.column_config.NumberColumn(help=c.meaning, width="small"),
     "percent": lambda c: st.column_config.NumberColumn(help=c.meaning, format="%.1f %%", width="small"),

@@ -17,7 +17,7 @@ from kdengine.errors import KdError, Problem
 from kdengine.views import View
 from pages.parts import pulse, state
 
-FAULT, RENAMING = "views-fault", "views-renaming"  # in the session
+RENAMING = "views-renaming"  # in the session: the view whose new name is being typed
 NAMED = 60  # characters of a name, see kdengine.views
 Show = Callable[[Iterable[Problem], str], None]
 
@@ -36,8 +36,7 @@ def draw(title: str, show: Show) -> None:
         return
     with box:
         chosen = {name: st.query_params.get_all(name) for name in st.query_params}
-        if FAULT in st.session_state:
-            show(st.session_state.pop(FAULT), "Nothing was changed")
+        show(state.fault("views"), "Nothing was changed")
         try:
             held = views.load(pulse.of().home)
         except KdError as error:
@@ -72,7 +71,9 @@ def _save(title: str, chosen: dict[str, list[str]]) -> None:
     with st.form(f"save-view-{query}", border=False):
         st.text_input("Name", name_for(title, chosen), max_chars=NAMED, key=key)
         act = functools.partial(_saved, key, state.page(), query)
-        st.form_submit_button("Save this view", icon=":material/bookmark_add:", width="stretch", on_click=_try, args=(act,))
+        st.form_submit_button(
+            "Save this view", icon=":material/bookmark_add:", width="stretch", on_click=state.attempt, args=(act, "views")
+        )
 
 
 def _open(held: tuple[View, ...]) -> None:
@@ -84,12 +85,13 @@ def _open(held: tuple[View, ...]) -> None:
             st.html(f'<a href="{href}" target="_self" style="color: inherit">{name}</a>', width="stretch")
             st.menu_button(
                 "Edit", ["Rename", "Delete"], type="tertiary", key=f"edit-{view.name}", help=f"Rename or delete {view.name}",
-                on_click=_try, args=(functools.partial(_edited, view.name),),
+                on_click=state.attempt, args=(functools.partial(_edited, view.name), "views"),
             )  # fmt: skip
         if st.session_state.get(RENAMING) == view.name:
             with st.form(f"rename-{view.name}", border=False):
                 st.text_input("New name", view.name, max_chars=NAMED, key=f"new-name-{view.name}")
-                st.form_submit_button("Rename", on_click=_try, args=(functools.partial(_renamed, view.name),))
+                act = functools.partial(_renamed, view.name)
+                st.form_submit_button("Rename", on_click=state.attempt, args=(act, "views"))
 
 
 def _saved(key: str, page: str, query: str) -> None:
@@ -106,14 +108,3 @@ def _edited(name: str) -> None:
 def _renamed(name: str) -> None:
     views.rename(pulse.of().home, name, _tidy(st.session_state[f"new-name-{name}"]))
     del st.session_state[RENAMING]
-
-
-def _try(act: Callable[[], None]) -> None:
-    """Do what a button asks for, before the box is drawn again; what is wrong with it is shown there then."""
-    try:
-        act()
-    except KdError as error:
-        st.session_state[FAULT] = error.problems
-    except OSError as error:
-        given = f"{error.filename or 'the disk'}: {error.strerror or error}"
-        st.session_state[FAULT] = (Problem("", given, "a home that can be written", "make room on its disk"),)

@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from kdengine import errors
-from kdengine.errors import Problem
+from kdengine.errors import KdError, Problem
 from pages.parts import pulse
 
 IDLE_S = 10.0
@@ -167,6 +167,23 @@ def _not_offered(name: str, given: str, offered: list[str]) -> Problem:
 def _went_back() -> bool:
     context = get_script_run_ctx()
     return bool(context and context.is_history_navigation)
+
+
+def attempt(act: Callable[[], None], name: str) -> None:
+    """Do what a button asks for, in its callback: before the page is drawn again; ``fault(name)`` knows what was wrong then."""
+    try:
+        act()
+    except KdError as error:
+        st.session_state[f"{name}-fault"] = error.problems
+    except OSError as error:
+        given = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        st.session_state[f"{name}-fault"] = (Problem("", given, "a home that can be written", "make room on its disk"),)
+
+
+def fault(name: str) -> tuple[Problem, ...]:
+    """Return, once, what was wrong with the last ``attempt`` of that name."""
+    found: tuple[Problem, ...] = st.session_state.pop(f"{name}-fault", ())
+    return found
 
 
 def say_later(text: str, icon: str = ":material/check:") -> None:

@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from pages.parts import words
 
-Kind = Literal["text", "number", "percent", "progress", "sparkline", "wide"]
+Kind = Literal["text", "number", "percent", "progress", "sparkline", "wide", "list"]
 SPARK_POINTS = 40
 HEX = {
     "gray": "#7d828b",
@@ -55,6 +55,8 @@ RUNS: dict[str, Column] = {
     "Best": Column("percent", "best test accuracy over its epochs (chosen on the test images), one run"),
     "Curve": Column("sparkline", "test accuracy per epoch"),
     "Suite": Column("text", "group of runs launched together"),
+    "Tags": Column("list", "words to find the run by"),
+    "Note": Column("text", "what somebody wrote about the run"),
     "Launched": Column("text", "when the run was launched"),
     "Run": Column("text", "name of the run and of its folder"),
 }
@@ -75,6 +77,8 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
             "Best": [100 * v if not words.missing(v) else None for v in frame["best_top1_frac"]],
             "Curve": [_points(c) for c in frame["curve"]],
             "Suite": [s if not words.missing(s) else "" for s in frame["suite"]],
+            "Tags": [list(tags) for tags in frame["tags"]],
+            "Note": frame["note"].fillna("").to_list(),
             "Launched": [words.ago(at, moment) for at in frame["created_at"]],
             "Run": frame["run_id"].to_list(),
         }
@@ -196,8 +200,6 @@ ASKED = {
     "params": "Knobs",
     "teacher_run": "Teacher's run",
     "suite": "Suite",
-    "tags": "Tags",
-    "note": "Note",
 }
 
 

@@ -182,7 +182,7 @@ def test_unknown_names_are_explained(filled: Store) -> None:
 def test_filters(filled: Store) -> None:
     assert len(queries.runs(filled)) == 5 and len(queries.newest(filled, 2)) == 2
     assert set(queries.runs(filled, method=["base"], status="finished").method) == {"base"}
-    assert len(queries.runs(filled, suite="demo", tag="a")) == 3
+    assert len(queries.runs(filled, suite="demo", tag="a")) == len(queries.runs(filled, tag=("a", "unknown"))) == 3
     assert queries.runs(filled, ids=[]).empty
     assert queries.runs(filled, method="x' OR 1=1 --").empty
     queued = queries.runs(filled, status="queued").iloc[0]
