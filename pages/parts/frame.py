@@ -25,6 +25,7 @@ def navigation() -> StreamlitPage:
             "Learn": [
                 st.Page("pages/home.py", title="Home", icon=":material/home:", default=True),
                 st.Page("pages/methods.py", title="Methods", icon=":material/school:"),
+                st.Page("pages/about_networks_data.py", title="Networks and data", icon=":material/account_tree:"),
             ],
             "Run": [
                 st.Page("pages/train.py", title="Train", icon=":material/play_arrow:"),
