@@ -38,8 +38,10 @@ def say(title: str, sentence: str = "") -> Any:
             st.markdown(f":gray[{sentence}]")
     with right:
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
-            state.live(_pulse_line, busy=bool(len(fetch.active())))
-            saved.draw(title, problems)
+            with st.container(width="content"):
+                state.live(_pulse_line, busy=bool(len(fetch.active())))
+            with st.container(width="content"):
+                saved.draw(title, problems)
         place = st.container(horizontal=True, horizontal_alignment="right")
     _troubles()
     state.begin(functools.partial(_tell, st.empty()))
@@ -47,10 +49,10 @@ def say(title: str, sentence: str = "") -> Any:
     return place
 
 
-def _tell(place: Any, misread: list[Problem]) -> None:
+def _tell(place: Any, misread: list[Problem], here: bool) -> None:
     if misread:
-        place.error(_listed(misread, MISREAD), icon=":material/link_off:")
-    else:
+        (st if here else place).error(_listed(misread, MISREAD), icon=":material/link_off:")
+    elif not here:
         place.empty()
 
 

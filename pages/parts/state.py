@@ -12,11 +12,13 @@ from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from kdengine import errors
 from kdengine.errors import KdError, Problem
 from pages.parts import pulse
 
+Tell = Callable[[list[Problem], bool], None]
 IDLE_S = 10.0
 SHOWN = 8  # of what a choice offers, in a message
 ANSWER_S = 2.0  # within this time a browser has put into its URL what the server told it
@@ -36,14 +38,13 @@ class _Written:
 class _Link:
     """What a page's link asks for in vain, who shows it, and what the page has said about its link by itself."""
 
-    tell: Callable[[list[Problem]], None]
+    tell: Tell
     misread: list[Problem] = field(default_factory=list)
     told: set[tuple[str, str]] = field(default_factory=set)
 
-    def again(self) -> None:
-        """Show what is left to say."""
-        if self.misread:
-            self.tell([p for p in self.misread if not self.told & {(p.field, p.given), (p.field, f"{p.field} {p.given!r}")}])
+    def untold(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Return what the page has not said by itself."""
+        return [p for p in problems if not self.told & {(p.field, p.given), (p.field, f"{p.field} {p.given!r}")}]
 
 
 def page() -> str:
@@ -95,8 +96,7 @@ def _wanted(name: str, titles: Mapping[str, str], default: Any) -> Any:
     if unknown and given == _written(name).now:  # chosen here, and no longer offered: nobody's mistake
         _put(name, known)
     elif unknown:
-        for key in unknown:
-            _misread(_not_offered(name, key, list(titles)))
+        _misread([_not_offered(name, key, list(titles)) for key in unknown])
     if isinstance(default, list):
         return known if known or given == CLEARED else [key for key in default if key in titles]
     return known[0] if known else default
@@ -132,8 +132,8 @@ def _written(name: str) -> _Written:
     return found
 
 
-def begin(tell: Callable[[list[Problem]], None]) -> None:
-    """Begin a page: ``tell`` shows what its link asks for in vain, again whenever that changes.
+def begin(tell: Tell) -> None:
+    """Begin a page: ``tell(problems, here)`` shows what its link asks for in vain, at its head, or ``here`` in a live part.
 
     The browser is told its URL: a link to the page that is open changes what is shown and not, in Streamlit 1.67, the address,
     and the next click would bring the old selection back.
@@ -144,16 +144,26 @@ def begin(tell: Callable[[list[Problem]], None]) -> None:
 
 def told(problems: Iterable[Problem]) -> None:
     """Take note of what a page itself says about its link, so that it is not said twice."""
-    if (link := st.session_state.get("_link")) is not None:
-        link.told |= {(problem.field, problem.given) for problem in problems}
-        link.again()
-
-
-def _misread(problem: Problem) -> None:
     link = st.session_state.get("_link")
-    if link is not None and problem not in link.misread:
-        link.misread.append(problem)
-        link.again()
+    if link is not None:
+        link.told |= {(problem.field, problem.given) for problem in problems}
+        if link.misread and not _in_a_part():
+            link.tell(link.untold(link.misread), False)
+
+
+def _misread(problems: list[Problem]) -> None:
+    link = st.session_state.get("_link")
+    if link is None:
+        return
+    if _in_a_part():  # it is drawn again by itself, and may not write outside then
+        link.tell(link.untold(problems), True)
+    else:
+        link.misread = list(dict.fromkeys([*link.misread, *problems]))
+        link.tell(link.untold(link.misread), False)
+
+
+def _in_a_part() -> bool:
+    return ThreadState.get().fragment_id is not None
 
 
 def _not_offered(name: str, given: str, offered: list[str]) -> Problem:

@@ -63,7 +63,10 @@ RUNS: dict[str, Column] = {
 
 
 def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime | None = None) -> Table:
-    """Return the table of runs, one row per row of ``frame`` (as ``queries.runs`` returns them), statuses in words and colour."""
+    """Return the table of runs, one row per row of ``frame`` (as ``queries.runs`` returns them), statuses in words and colour.
+
+    Tags and notes are left out where no run has any.
+    """
     moment = now or datetime.now(UTC)
     shown = pd.DataFrame(
         {
@@ -82,7 +85,10 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
             "Launched": [words.ago(at, moment) for at in frame["created_at"]],
             "Run": frame["run_id"].to_list(),
         }
-    ).drop(columns=list(leave_out))
+    )
+    unused = [name for name in ("Tags", "Note") if not shown[name].astype(bool).any()]
+    leave_out = (*leave_out, *unused)
+    shown = shown.drop(columns=list(leave_out))
     colours = [f"color: {HEX[words.STATUSES[s].colour]}; font-weight: 600" for s in frame["status"]]
     styled = shown.style.apply(lambda _: colours, subset=["Status"], axis=0) if len(shown) else shown
     return Table(styled, {name: column for name, column in RUNS.items() if name not in leave_out})

@@ -17,7 +17,7 @@ FOLLOW = """
 import streamlit as st
 from pages.parts import state
 told = []
-state.begin(lambda problems: told.append(problems))
+state.begin(lambda problems, here: told.append(problems))
 titles = {"x": "The X", "y": "The Y", "z": "The Z"}
 one = state.choice(st.selectbox, "One", titles, name="one", default="x")
 many = state.choice(st.multiselect, "Many", titles, name="many", default=["x", "y"])
@@ -93,6 +93,19 @@ def test_the_page_says_what_its_link_asks_in_vain(visit: Visit, live: Seeded) ->
     (said,) = [e.value for e in app.error if e.value.startswith(blocks.MISREAD)]
     assert "did you mean digits?" in said and "did you mean suite?" in said and "nobody" not in said
     assert not [e for e in visit("train", dataset="digits").error if e.value.startswith(blocks.MISREAD)]
+
+
+def test_a_part_that_lives_says_it_in_its_place() -> None:
+    part = FOLLOW.replace("state.begin(lambda problems, here: told.append(problems))", "state.begin(tell)").replace(
+        "one = state",
+        "state.live(lambda: state.choice(st.selectbox, 'Live', titles, name='live', default='x'), busy=False)\none = state",
+    )
+    tell = "def tell(problems, here):\n    told.append(problems)\n    if here: st.error(problems[0].given)\n"
+    app = AppTest.from_string(part.replace("told = []", f"told = []\n{tell}"))
+    app.query_params.update({"one": "w", "live": "v"})
+    app.run()
+    assert not app.exception and [e.value for e in app.error] == ["v"]
+    assert app.session_state["answer"][2] == [("one", "w")]
 
 
 def test_what_a_page_says_itself_is_not_said_twice(visit: Visit, live: Seeded) -> None:

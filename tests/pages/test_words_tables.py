@@ -92,6 +92,8 @@ def test_a_sparkline_is_thin_and_ends_where_the_curve_ends() -> None:
 
 def test_an_empty_runs_table() -> None:
     assert len(tables.runs(runs_frame().iloc[:0]).frame) == 0
+    bare = tables.runs(runs_frame(tags=[], note=""))
+    assert not {"Tags", "Note"} & {*bare.columns, *bare.frame.data.columns}, "what nobody has takes no room"
 
 
 def test_best_is_bold_and_noise_is_italic() -> None:
