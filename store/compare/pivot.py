@@ -131,9 +131,8 @@ def _with_gaps(groups: pd.DataFrame, rows: pd.DataFrame, columns: pd.DataFrame) 
 
 def _unfinished(results: pd.DataFrame) -> pd.Series:
     """Return the number of runs without a finish, by column and method."""
-    newest = newest_per_seed(results, finished=False)
-    rows = in_columns(newest[(newest["status"] != "finished").to_numpy()])
-    return rows.groupby(["column", "method"]).size()
+    rows = in_columns(newest_per_seed(results, finished=False))  # all of them: finished ones tell which columns there are
+    return rows[rows["status"] != "finished"].groupby(["column", "method"]).size()
 
 
 def _with_published(

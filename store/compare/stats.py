@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from kdengine.errors import KdError, unknown
 from store.compare import wording
-from store.compare.groups import COLUMN, WHICH, grouped, in_columns, measure, newest_per_seed, rows_of_columns
+from store.compare.groups import COLUMN, WHICH, grouped, in_columns, newest_per_seed, rows_of_columns
 from store.compare.student_t import Floats, quantile, two_sided_p
 
 LEVEL = 0.95
@@ -61,15 +61,14 @@ def paired(results: pd.DataFrame, a: str, b: str, which: str) -> Comparison:
     Raises:
         KdError: no such selection, or no finished run of a or b.
     """
-    value, rows = measure(which), newest_per_seed(results)
-    wide = rows.pivot(index="setting", columns="seed", values=value)
-    problems = [unknown("setting", key, tuple(wide.index)) for key in (a, b) if key not in wide.index]
+    groups, values = grouped(results, which)
+    places = {key: place for place, key in enumerate(groups["setting"])}
+    problems = [unknown("setting", key, tuple(places)) for key in (a, b) if key not in places]
     if problems:
         raise KdError(*problems)
-    found = differences(wide.loc[[a]].to_numpy(dtype=float), wide.loc[[b]].to_numpy(dtype=float)).iloc[0]
-    names = rows.drop_duplicates("setting").set_index("setting")["method"]
+    found = differences(values[[places[a]]], values[[places[b]]]).iloc[0]
     frac, low, high, p = (float(found[name]) for name in ("frac", "low_frac", "high_frac", "p"))
-    said = wording.difference(found, str(names[a]), str(names[b]))
+    said = wording.difference(found, *(str(groups["name"][places[key]]) for key in (a, b)))
     return Comparison(a, b, frac, low, high, int(found["n"]), found["how"], p, found["verdict"], said)
 
 

@@ -15,7 +15,7 @@ from store.compare.groups import WHICH
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 SEEDS_NEEDED = 3
-_MANY = 4  # from so many comparisons on, one that is wrong by luck has to be expected
+_MANY = 4  # from so many comparisons on, their number is worth a word
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -87,7 +87,13 @@ def top(ranked: pd.DataFrame, which: str) -> str:
         return f"Only {name_of(leader)} has finished runs here: {value}."
     if not leader["enough"]:
         return _too_few(ranked, leader, others, value)
-    parts = [_lead(leader, others, value), _higher(leader, others), _gain(leader, others), sweep(int(leader["n"])), many(others)]
+    parts = [
+        _lead(leader, others, value),
+        _higher(leader, others),
+        _gain(leader, others),
+        sweep(int(others["to_leader_n"].max())),
+        many(others),
+    ]
     return " ".join(part for part in parts if part)
 
 
@@ -96,12 +102,12 @@ def many(others: pd.DataFrame) -> str:
     tests = int(others["to_leader_p"].notna().sum())
     if tests < _MANY:
         return ""
-    clear = int((others["to_leader_verdict"] == "worse").sum())
-    firm = int((others["to_leader_holm_p"] < 0.05).sum())
-    about = "one" if tests < 30 else counted(round(tests / 20), "")[:-2]
+    worse = others["to_leader_verdict"] == "worse"
+    clear, firm = int(worse.sum()), int((worse & (others["to_leader_holm_p"] < 0.05)).sum())
+    luck = f"; about {counted(round(tests / 20), 'such verdict')} would come by luck alone" if tests >= 10 else ""
     return (
-        f"Of {tests} comparisons with the leader {clear} {'is' if clear == 1 else 'are'} clear; about {about} of so many would "
-        f"be by luck alone. {firm} of them hold when that is corrected for (Holm)."
+        f"Of {tests} comparisons with the leader {clear} {'is' if clear == 1 else 'are'} clear{luck}. "
+        f"Corrected for their number (Holm), {firm} of them {'holds' if firm == 1 else 'hold'}."
     )
 
 

@@ -76,6 +76,10 @@ def test_a_teacher_per_seed_shared_by_all_is_sound() -> None:
     assert guard.differences(results(seeds("kd"), seeds("at"))) == []
     fields = [found.field for found in guard.differences(results(seeds("kd"), seeds("at", first=3)))]
     assert fields == ["teacher_run", "seed"], "no teacher in common"
+    crossed = [row | {"teacher_run": f"t-{2 - row['seed']}"} for row in runs("at", [0.5, 0.5, 0.5])]
+    assert [found.field for found in guard.differences(results(seeds("kd"), crossed))] == ["teacher_run"], (
+        "another at the same seed"
+    )
 
 
 def test_one_teacher_measured_twice_is_one_teacher() -> None:

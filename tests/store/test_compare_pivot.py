@@ -84,6 +84,8 @@ def test_a_method_that_needs_a_teacher_cannot_be_launched_without() -> None:
 def test_runs_without_a_finish_are_counted_not_averaged(frame: pd.DataFrame) -> None:
     table = pivot(results(*column(0.7), runs("kd", [0.1], seed=9, status="failed")), "best")
     assert cell(table, "kd", DIGITS).unfinished == 1 and cell(table, "kd", DIGITS).n == 4
+    alone = pivot(results(*column(0.7), runs("base", [0.1], seed=9, status="running")), "best")
+    assert cell(alone, "base", DIGITS).unfinished == 1, "the student alone stands in the columns of finished runs"
 
 
 def test_settings_of_one_method_are_rows_of_their_own() -> None:

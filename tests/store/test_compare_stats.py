@@ -60,12 +60,14 @@ def test_bootstrap_is_that_of_all_its_resamples(n: int) -> None:
 
 
 def test_the_wider_interval_counts_on_either_side() -> None:
-    skewed = np.array([[0.0] * 29 + [1.0]])  # t reaches below zero, the bootstrap above t
-    mean, half = skewed.mean(), scipy.t.ppf(0.975, 29) * scipy.sem(skewed[0])
-    found = stats.differences(skewed, np.zeros((1, 30)))
+    skewed = np.array([[0.0] * 38 + [1.0, 1.0]])  # t reaches further below, the bootstrap further above
+    mean, half = skewed.mean(), scipy.t.ppf(0.975, 39) * scipy.sem(skewed[0])
     low, high = stats.bootstrap(skewed)
-    assert found.low_frac[0] == pytest.approx(mean - half) and mean - half < low[0]
-    assert found.high_frac[0] == pytest.approx(max(high[0], mean + half))
+    assert mean - half < low[0] and high[0] > mean + half
+    for sign in (1, -1):
+        found = stats.differences(sign * skewed, np.zeros((1, 40)))
+        ends = sorted((sign * (mean - half), sign * high[0]))
+        assert [found.low_frac[0], found.high_frac[0]] == pytest.approx(ends)
 
 
 def test_seeds_not_shared_give_welch_and_say_so() -> None:
@@ -258,7 +260,7 @@ def test_the_sentence_names_ties_and_luck(ranked: pd.DataFrame) -> None:
     said = stats.sentence(ranked, "best")
     assert "kd has the highest mean with enough seeds, 80.8 ± 1.0" in said and "(best on test, n = 4)" in said
     assert "ties with at (+0.2 points" in said
-    assert "too few seeds to count: sp (95.0\N{NO-BREAK SPACE}%, n = 1)" in said
+    assert "Higher, but with too few seeds to count: sp (95.0\N{NO-BREAK SPACE}%, n = 1)" in said
     assert "Against the student alone: +10.3 points" in said and "1 of 8 cases" in said
 
 
@@ -273,10 +275,17 @@ def test_the_sentence_of_a_clear_lead_and_of_none() -> None:
     assert stats.sentence(stats.ranking(results(), "best"), "best") == "No finished runs to rank yet."
 
 
-def test_many_comparisons_are_said_to_be_many() -> None:
-    names = ("kd", "at", "sp", "rkd", "pkt", "vid")
-    frame = results(*(runs(m, list(0.7 + RNG.normal(0, 0.01, 5))) for m in names))
-    assert "5 comparisons with the leader" in stats.sentence(stats.ranking(frame, "best"), "best")
+@pytest.mark.parametrize(("n", "luck"), [(5, False), (15, True)])
+def test_many_comparisons_are_said_to_be_many(n: int, luck: bool) -> None:
+    frame = results(*(runs("kd", list(0.7 + RNG.normal(0, 0.01, 5)), params=f'{{"T": {t}}}') for t in range(n + 1)))
+    said = stats.sentence(stats.ranking(frame, "best"), "best")
+    assert f"{n} comparisons with the leader" in said and "Holm" in said and ("by luck alone" in said) == luck
+
+
+def test_two_settings_of_one_method_have_their_names() -> None:
+    frame = results(runs("kd", [0.8, 0.8, 0.81], params='{"T": 4}'), runs("kd", [0.7, 0.7, 0.7], params='{"T": 8}'))
+    found = stats.paired(frame, *frame["setting"].unique(), "best")
+    assert found.sentence.startswith("kd T=4 is 10.3 points above kd T=8")
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,13 @@ def test_small_networks_are_compared_with_large_ones_of_the_same_dataset() -> No
     frame = results(
         runs("kd", [0.6]), runs("kd", [0.8], student="resnet14", student_params=170_000),
         runs("at", [0.7], student="resnet14", student_params=170_000), runs("at", [0.1], dataset="cifar10", student_params=1),
+        runs("sp", [0.6], student="resnet20", student_params=270_000),
     )  # fmt: skip
     found = tradeoff(frame, "student_params", "best").set_index(["method", "column"])
     assert dict(found.front) == {
         ("kd", "digits · resnet20 → resnet8"): True, ("kd", "digits · resnet20 → resnet14"): True,
         ("at", "digits · resnet20 → resnet14"): False, ("at", "cifar10 · resnet20 → resnet8"): True,
+        ("sp", "digits · resnet20 → resnet20"): False,
     }  # fmt: skip
 
 
