@@ -206,7 +206,8 @@ def progress(trials: Sequence[Trial], teachers: Sequence[Trial], standing: pd.Da
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How a claim fares: of its comparisons, how many hold in the printed numbers (``printed`` of ``printed_n``), and here:
-    ``holds``, ``ties`` (within seed noise), ``fails``, ``few`` (too few seeds), ``pending`` (not trained yet)."""
+    ``holds``, ``ties`` (within seed noise), ``fails``, ``few`` (too few seeds), ``pending`` (not trained yet); in how many the
+    means alone point the way of the claim (``leans``)."""
 
     claim: Claim
     printed: int = 0
@@ -216,6 +217,7 @@ class Verdict:
     fails: int = 0
     few: int = 0
     pending: int = 0
+    leans: int = 0
 
     @property
     def n(self) -> int:
@@ -235,7 +237,8 @@ def _verdict(claim: Claim, found: pd.DataFrame, classes: Mapping[str, int]) -> V
     trained = [(a, b) for a, b in pairs if _is_trained(a) and _is_trained(b)]
     told = [_compare(a["by_seed"], b["by_seed"], claim.relation) for a, b in trained]
     counts = {name: told.count(name) for name in ("holds", "ties", "fails", "few", "pending")}
-    return Verdict(claim, sum(gap > 0 for gap in known), len(known), **counts)
+    leans = sum(a["mean_frac"] > b["mean_frac"] for a, b in trained)  # False where either is not trained yet
+    return Verdict(claim, sum(gap > 0 for gap in known), len(known), leans=leans, **counts)
 
 
 Pairs = Iterable[tuple[dict[Any, Any], dict[Any, Any]]]

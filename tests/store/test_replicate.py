@@ -145,6 +145,7 @@ def test_claims_tell_noise_from_a_difference(store: Store, home: Home, literatur
     together, deeper = replicate.verdicts(FIG8, cells, CLASSES)
     assert (together.printed, together.printed_n) == (12, 12) and (deeper.printed, deeper.printed_n) == (4, 4)
     assert (together.holds, together.ties, together.fails, together.pending) == (5, 1, 0, 0) and together.n == 6
+    assert (together.leans, deeper.leans) == (6, 1)
     assert (deeper.holds, deeper.ties, deeper.n) == (0, 2, 2)
 
 

@@ -7,6 +7,7 @@ Reads: the store through ``fetch``, the URL. Writes: runs, when its buttons ask 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,14 +18,15 @@ from kdengine import datasets, literature, replications, runner
 from kdengine.replications import QUICK, Replication, Scale, Trial
 from kdengine.slots import is_small
 from kdengine.spec import RECIPES, RunSpec
-from pages.parts import actions, blocks, fetch, launching, plan, pulse, state, tables, words
+from pages.parts import actions, blocks, charts, fetch, launching, plan, pulse, state, tables, words
 from pages.parts.compare import replication_words, selection
 from store.compare import replicate
 from store.compare.replicate import Progress, Verdict
+from store.export import tables as export
 
 SEEDS = {str(n): words.count(n, "seed") for n in (1, 2, 3, 5)}
+VERBS = ("train", "resume", "stop")
 NETWORKS = {"small": "Small stand-ins", "printed": "As printed"}
-WIDE = 2  # columns beside one another, from which a cell's parts stand below one another
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def draw() -> None:
         stand = _stand(wanted)
         state.settle(busy, _is_busy(wanted, stand.progress))
         _how_far(wanted, stand.progress)
+        _race(wanted, stand)
         _table(wanted, stand)
         _claims(stand)
         _notes(wanted)
@@ -155,9 +158,6 @@ def _stand(wanted: Wanted) -> Stand:
 
 def _is_busy(wanted: Wanted, progress: Progress) -> bool:
     return bool(progress.ids(replicate.ACTIVE)) or any(actions.pending(f"{verb}-{wanted.suite}") for verb in VERBS)
-
-
-VERBS = ("train", "resume", "stop")
 
 
 # ---- how far it is ----------------------------------------------------------------------------------------------------------
@@ -279,14 +279,43 @@ def _what_it_means(wanted: Wanted) -> list[str]:
 # ---- the table --------------------------------------------------------------------------------------------------------------
 
 
+def _race(wanted: Wanted, stand: Stand) -> None:
+    """Draw the curves beside their teacher, where the table is about how fast students come to it."""
+    teachers = [row.key for row in wanted.table.rows if row.role == "teacher"]
+    runs = stand.progress.runs
+    ids = tuple(runs.loc[~runs["row"].isin(teachers) & runs["status"].isin(("finished", "running")), "run_id"])
+    if not wanted.table.epochs or not ids:
+        return
+    data = fetch.mean_curves(ids, "test_top1_frac", "epoch")
+    if data.empty:
+        return
+    cells = stand.cells[stand.cells["row"].isin(teachers) & (stand.cells["n"] > 0)]
+    levels = [(f"teacher {cell['model']}", cell["mean_frac"]) for cell in tables.rows(cells)]
+    figure = charts.mean_curves(data, metric="test_top1_frac", x="epoch", references=levels, epochs=wanted.table.epochs)
+    blocks.chart(figure, "replicate-race", alt="Test accuracy per epoch, one line per way of teaching, and the teacher's level")
+
+
 def _table(wanted: Wanted, stand: Stand) -> None:
-    st.table(replication_words.as_text(wanted.table, wanted.scale, stand.cells), border="horizontal")
-    blocks.note(
-        "Here: best test accuracy over the epochs (chosen on the test images), percent, mean ± standard deviation over "
-        f"{words.count(wanted.scale.seeds, 'seed')}.",
-        f"Printed: as {wanted.table.source} has it." if wanted.table.page else "",
-        "Bold: the highest of its column.",
-    )
+    st.table(replication_words.as_text(wanted.table, wanted.scale, stand.cells), border="horizontal", hide_index=True)
+    about = replication_words.about(wanted.table, wanted.scale)
+    text, count = st.columns([5, 1], vertical_alignment="top")
+    with text:
+        blocks.note(about, "Bold: the highest of its column.")
+    with count.popover("Take away", icon=":material/download:", key="replicate-take"):
+        plain = replication_words.as_plain(wanted.table, wanted.scale, stand.cells)
+        made: dict[str, Callable[[], bytes | str]] = {
+            "csv": lambda: export.csv(stand.cells.drop(columns="by_seed")),
+            "md": lambda: export.markdown(plain, caption=about),
+            "tex": lambda: export.latex(plain, caption=about, label=f"tab:{wanted.suite}"),
+        }
+        for ending, make in made.items():
+            st.download_button(
+                ENDINGS[ending], data=make, file_name=f"{wanted.suite}.{ending}", key=f"replicate-{ending}", on_click="ignore",
+                width="stretch",
+            )  # fmt: skip
+
+
+ENDINGS = {"csv": "CSV, every number", "md": "Markdown", "tex": "LaTeX (booktabs)"}
 
 
 # ---- the claims -------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Reads: what it is given. Writes: nothing. Never: Streamlit, the store, statistic
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -15,8 +16,12 @@ from pages.parts import tables, words
 from store.compare import replicate
 from store.compare.replicate import Progress, Verdict
 
+HEAD = "How it learns"
+MARKUP = re.compile(r"\*\*|:\w+\[")
+
 
 def sentence(progress: Progress) -> str:
+    """Say how many of the table's runs stand how."""
     total, done = len(progress.runs), progress.count("finished")
     parts = [f"**{done} of {words.count(total, 'run')} trained**"]
     for status in ("running", "queued", "waiting", "failed", "cancelled", "lost"):
@@ -34,12 +39,29 @@ def as_text(table: Replication, scale: Scale, cells: pd.DataFrame) -> pd.DataFra
     titles |= {key: column.title if column.printed else f"{column.title}, here" for key, column in trained.items()}
     shown: dict[str, dict[str, str]] = {}
     for key, part in cells.groupby("column", sort=False):
-        best = part["mean_frac" if key in trained else "printed_frac"].max()
+        here = key in trained
+        best = part["mean_frac" if here else "printed_frac"].max()
+        named = here and bool(part["stand_in"].any()) and part["model"].nunique() > 1  # rows are called by the printed networks
         shown[titles[str(key)]] = {
-            cell["label"]: _cell(cell, best) if key in trained else _printed(cell["printed_frac"], best)
+            cell["label"]: _cell(cell, best) + (f" :gray[{cell['model']}]" if named else "")
+            if here
+            else _printed(cell["printed_frac"], best)
             for cell in tables.rows(part)
         }
-    return pd.DataFrame(shown).fillna("").rename_axis("How it learns")
+    return pd.DataFrame(shown).fillna("").rename_axis(HEAD).reset_index()
+
+
+def as_plain(table: Replication, scale: Scale, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return ``as_text`` without Markdown, its first column the rows' names: to take away."""
+    text = as_text(table, scale, cells)
+    return text.map(lambda cell: MARKUP.sub("", cell).replace("  \n", "; ").replace("]", ""))
+
+
+def about(table: Replication, scale: Scale) -> str:
+    """Say what the numbers of the table are."""
+    here = "Here: best test accuracy over the epochs (chosen on the test images), percent, mean ± standard deviation over "
+    printed = f" Printed: as {table.source} has it." if table.page else ""
+    return f"{here}{words.count(scale.seeds, 'seed')}.{printed}"
 
 
 def _cell(cell: dict[str, Any], best: float) -> str:
@@ -57,6 +79,8 @@ def _measured(cell: dict[str, Any], best: float) -> str:
         return (f"**{text}**" if cell["mean_frac"] == best else text) + few
     if cell["running"]:
         epoch = 0 if words.missing(cell["epoch"]) else int(cell["epoch"])
+        if not epoch:
+            return ":blue[● starting]"
         return f":blue[● epoch {epoch} of {int(cell['epochs'])}]"
     for name, text in (("queued", ":gray[○ queued]"), ("stopped", ":orange[! stopped]")):
         if cell[name]:
@@ -76,8 +100,11 @@ def _printed(frac: Any, best: float | None = None) -> str:
 def told_of(told: Verdict) -> str:
     """Say how a claim fares in print and here."""
     printed = f" :gray[In print: {told.printed} of {told.printed_n} comparisons.]" if told.printed_n else ""
-    parts = [f"{told.holds} of {told.n} comparisons hold"] if told.holds or told.fails or told.ties else []
-    parts += [f"{told.ties} within seed noise"] if told.ties else []
+    judged = told.holds + told.ties + told.fails
+    parts = [
+        f"{told.holds} of {words.count(judged, 'comparison')} hold beyond seed noise, the means of {told.leans} point this way"
+    ]
+    parts = parts if judged else []
     parts += [f"{told.fails} the other way round"] if told.fails else []
     parts += [f"{told.few} with too few seeds to tell"] if told.few else []
     parts += [f"{told.pending} not trained yet"] if told.pending else []
