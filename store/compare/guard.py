@@ -116,7 +116,7 @@ def _names(rows: pd.DataFrame) -> list[str]:
 def _texts(rows: pd.DataFrame, which: str) -> dict[str, list[str]]:
     """Return the value of every field of every run in words."""
     fields = (*PROTOCOL, *TEACHER, "teacher_seed")
-    texts = {f"{name}_text": [_in_words(name, text_of(value)) for value in rows[name]] for name in fields}
+    texts = {f"{name}_text": _written(name, rows[name]) for name in fields}
     top1 = rows.groupby("teacher_run")["teacher_top1_frac"].max()  # methods that unfold the teacher measure a hair less
     shown = {run: f"{run} ({percent(value)})" if value == value else str(run) for run, value in top1.items()}
     texts["teacher_run_text"] = [shown.get(text_of(run), "none") for run in rows["teacher_run"]]
@@ -139,6 +139,14 @@ def _seeds(rows: pd.DataFrame) -> list[str]:
         seeds.setdefault(key, set()).add(int(seed))
     texts = {key: ("seed " if len(own) == 1 else "seeds ") + ", ".join(map(str, sorted(own))) for key, own in seeds.items()}
     return [texts[key] for key in keys]
+
+
+def _written(name: str, values: pd.Series) -> list[str]:
+    """Return every value in words; each different one is written once."""
+    plain = [text_of(value) for value in values] if name == "milestones" else values  # lists cannot be told apart by hash
+    codes, known = pd.factorize(pd.Series(plain, dtype=object), use_na_sentinel=False)
+    words = [_in_words(name, text_of(value)) for value in known]
+    return [words[code] for code in codes]
 
 
 def _in_words(name: str, text: str) -> str:
