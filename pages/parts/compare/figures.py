@@ -79,12 +79,12 @@ def forest(rows: pd.DataFrame, reference: str) -> go.Figure:
     marker = {
         "color": [style.colour for style in styles], "size": [11 if v != "too few" else 8 for v in rows["to_verdict"]],
         "symbol": [s.symbol.removesuffix("-open") + ("" if c else "-open") for s, c in zip(styles, clear, strict=True)],
-        "line": {"width": 2},
+        "line": {"width": 2}, "opacity": 1,
     }  # fmt: skip
     hover = [f"{name}: {told}" for name, told in zip(rows["name"], rows["told"], strict=True)]
     trace = {
         "type": "scatter", "mode": "markers", "x": x.astype(np.float32), "y": rows["name"].tolist(), "marker": marker,
-        "error_x": {"type": "data", "symmetric": False, "array": np.nan_to_num(high - x), "arrayminus": np.nan_to_num(x - low),
+        "error_x": {"type": "data", "symmetric": False, "array": high - x, "arrayminus": x - low,
                     "thickness": 1.5, "width": 4, "color": charts.AXIS},
         "text": hover, "hovertemplate": "%{text}<extra></extra>",
     }  # fmt: skip
@@ -94,7 +94,7 @@ def forest(rows: pd.DataFrame, reference: str) -> go.Figure:
         for name, told in zip(rows["name"], text, strict=True)
     ]
     layout["shapes"] = [{"yref": "paper", "y0": 0, "y1": 1, "x0": 0, "x1": 0} | charts.LEVEL]
-    layout["yaxis"] |= {"showgrid": False, "autorange": "reversed", "tickfont": {"size": 13}, "type": "category"}
+    layout["yaxis"] |= {"showgrid": False, "range": [len(rows) - 0.4, -0.6], "tickfont": {"size": 13}, "type": "category"}
     layout["xaxis"] |= {"showgrid": True, "gridcolor": charts.GRID, "showline": False, "zeroline": False,
                         "title": {"text": f"Points above {reference} (95 % interval)", **charts.TITLE}}  # fmt: skip
     return go.Figure({"data": [trace], "layout": layout})
@@ -115,16 +115,18 @@ def tradeoff(points: pd.DataFrame, cost: Cost, counted: str, height: int = 460) 
         "type": "scatter", "mode": "markers", "x": x.astype(np.float32), "y": y.astype(np.float32), "text": hover,
         "hovertemplate": "%{text}<extra></extra>", "error_y": _whisker(100 * points["std_frac"]),
         "error_x": _whisker(points["cost_std"] * scale),
-        "marker": {"color": [s.colour for s in styles], "symbol": [s.symbol for s in styles], "size": 10},
+        "marker": {"color": [s.colour for s in styles], "symbol": [s.symbol for s in styles], "size": 10, "opacity": 1},
     }  # fmt: skip
     best = points["front"].to_numpy()
     front = {"type": "scatter", "mode": "lines", "x": x[best].astype(np.float32), "y": y[best].astype(np.float32),
              "hoverinfo": "skip", "line": {"color": REFERENCE, "dash": "dot", "width": 1.5, "shape": "hv"}}  # fmt: skip
     layout = charts.blank(height, legend=False)
     layout["annotations"] = [
-        {"x": _on_axis(at, x), "y": up, "text": name, "showarrow": False, "xanchor": "right", "xshift": -7, "yshift": 10,
+        {"x": _on_axis(at, x), "y": up, "text": name, "showarrow": False,
          "font": {"color": style.colour, "size": 13, "weight": 600}}
-        for at, up, name, style, shown in zip(x, y, points["name"], styles, best, strict=True) if shown
+        | ({"xanchor": "right", "xshift": -7, "yshift": 10} if first else {"xanchor": "left", "xshift": 7, "yshift": -10})
+        for at, up, name, style, first, family in zip(x, y, points["name"], styles, best, points["family"], strict=True)
+        if first or family == "plain" or len(points) <= charts.MAX_LABELS
     ]  # fmt: skip
     layout["yaxis"] |= {"title": {"text": f"Test accuracy, {counted}", **charts.TITLE}, "ticksuffix": " %"}
     layout["xaxis"] |= {"title": {"text": f"{cost.title}, {unit}".rstrip(", "), **charts.TITLE}} | _span(x)
@@ -135,7 +137,14 @@ def gap(points: pd.DataFrame) -> go.Figure:
     """Draw how much of the way from the student alone (0) to its teacher (100 %) each group went, the most on top."""
     points = points.dropna(subset=["gap_closed"]).sort_values("gap_closed")
     values = 100 * points["gap_closed"].to_numpy(dtype=float)
-    figure = charts.bars(points["name"].tolist(), values, points["method"].tolist(), [f"{v:.0f} %" for v in values], None)
+    figure = charts.bars(
+        points["name"].tolist(),
+        values,
+        points["method"].tolist(),
+        [f"{v:.0f} %".replace("-", wording.MINUS) for v in values],
+        None,
+    )
+    figure["layout"]["shapes"] = [{"yref": "paper", "y0": 0, "y1": 1, "x0": 100, "x1": 100} | charts.LEVEL]
     figure["layout"]["xaxis"] |= {"title": {"text": "Share of the gap to the teacher that is closed", **charts.TITLE},
                                   "ticksuffix": " %", "zeroline": True, "zerolinecolor": charts.AXIS}  # fmt: skip
     figure["data"][0]["hovertemplate"] = "%{y}: %{text}<extra></extra>"
@@ -161,13 +170,15 @@ def _whisker(values: pd.Series) -> dict[str, Any]:
 
 
 def _span(x: np.ndarray) -> dict[str, Any]:
-    """Return range and kind of a cost axis with room for a name at the left; logarithmic from a factor of 20 on."""
+    """Return range and kind of a cost axis with room for a name at the left; logarithmic from a factor of 6 on."""
     low, high = float(x.min()), float(x.max())
-    if low > 0 and high > 20 * low:
+    if low > 0 and high > 6 * low:
         wide = np.log10(high / low)
-        return {"type": "log", "range": [np.log10(low) - 0.1 * wide, np.log10(high) + 0.05 * wide]}
+        ticks = [n * 10.0**power for power in range(int(np.floor(np.log10(low))), int(np.log10(high)) + 1) for n in (1, 2, 3, 5)]
+        return {"type": "log", "range": [np.log10(low) - 0.1 * wide, np.log10(high) + 0.05 * wide],
+                "tickvals": ticks, "ticktext": [words.number(tick) for tick in ticks]}  # fmt: skip
     wide = (high - low) or max(abs(high), 1.0)
-    return {"range": [max(0.0, low - 0.12 * wide) if low >= 0 else low - 0.12 * wide, high + 0.05 * wide]}
+    return {"range": [max(0.0, low - 0.12 * wide), high + 0.05 * wide]}
 
 
 def _on_axis(at: float, x: np.ndarray) -> float:

@@ -171,7 +171,7 @@ def _several(name: str, title: str, titles: Mapping[str, str]) -> list[str]:
 
 
 def _which() -> str:
-    return str(state.choice(st.segmented_control, "Counts", COUNTED, name="which", default="best", required=True))
+    return str(state.choice(st.segmented_control, "Accuracy of the", COUNTED, name="which", default="best", required=True))
 
 
 def _given(name: str, titles: Mapping[str, str]) -> list[str]:

@@ -55,9 +55,9 @@ def front(points: pd.DataFrame, unit: str) -> str:
 
 
 def _offer(row: dict[Hashable, Any], scale: float, unit: str) -> str:
-    return f"**{row['name']}** ({words.percent(row['mean_frac'])} for {words.number(row['cost_mean'] * scale)} {unit})".replace(
-        " )", ")"
-    )
+    rounded = float(f"{row['cost_mean'] * scale:.3g}")
+    paid = f"{words.number(rounded)} {unit}".strip()
+    return f"**{row['name']}** ({words.percent(row['mean_frac'])} for {paid})"
 
 
 def _one(found: pd.DataFrame, name: str, label: str) -> pd.DataFrame:
