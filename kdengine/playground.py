@@ -381,7 +381,7 @@ def _flat(picture: Compared) -> Compared:
     for place, side in enumerate(("student", "teacher")):
         if getattr(picture, side) is not None:
             found[side], share = next(names)
-            sides[place] = f"{sides[place]} ({share:.0%} of the spread in view)"
+            sides[place] = f"{sides[place]} ({100 * share:.0f} % of the spread in view)"
     return replace(picture, **found, sides=(sides[0], sides[1]))
 
 

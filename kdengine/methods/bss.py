@@ -154,13 +154,13 @@ class BoundarySamples(contract.Method):
         moved, chosen, counts = self._attacked(student, teacher, batch, progress)
         kept = counts if counts.any() else ~counts
         x, of = moved[kept], chosen[kept]
-        shift = "Right: each image pushed, step by step, towards where the teacher changes its mind."
+        shift = "Each image is pushed, step by step, towards where the teacher changes its mind; a small change does."
         turn = "What the teacher says of the image as it is, and of the image at the border."
         return (
             Compared("Images moved to the border", "images", batch.x[of], x, shift, ("image", "moved"), of=of),
             Compared.answers(student(x).logits, teacher(x).logits, p.T, title="Answers on the moved images", of=of),
             Compared.answers(logits_t[of], teacher(x).logits, p.T, title="The teacher before and after", note=turn,
-                             sides=("image", "moved"), of=of),
+                             sides=("teacher, image", "teacher, moved"), of=of),
         )  # fmt: skip
 
     def _attacked(self, student: View, teacher: Any, batch: Batch, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:

@@ -156,7 +156,7 @@ class Crd(contract.Method):
             _known((near / p.nce_t).exp() / z.clamp(min=EPS), noise) for near, z in ((near_s, self.z_s), (near_t, self.z_t))
         )
         points = "Each image is a point for either network. The loss pulls the two together and other classes away."
-        table = "How surely each entry of the other network's bank is taken for the image's own: the diagonal should be bright."
+        table = "How surely each entry of the other network's bank is taken for the image's own: in the end, the diagonal."
         return (
             Compared("Embeddings behind the learnt layers", "points", own_s, own_t, points, joint=True),
             Compared("Recognised as its own", "matrix", known_s, known_t, table, axes=("image", "entry of the bank")),

@@ -94,7 +94,7 @@ class Pkt(contract.Method):
         emb_s, emb_t, eps = student.outputs.embedding, teacher.outputs.embedding, self.params.eps
         assert emb_s is not None
         near = "In each row: how probable every image is as a neighbour of this one. Rows add up to 1."
-        points = "Each point is an image; those that lie in one direction from the origin are likely neighbours."
+        points = "Each point is an image; images of one class should lie together."
         return (
             Compared.seen("Neighbourhoods", "matrix", lambda e: _neighbours(e, eps), emb_s, emb_t, near, axes=("image", "image")),
             Compared("Embeddings", "points", emb_s, emb_t, points),

@@ -286,6 +286,6 @@ def test_points_keep_their_distances_when_they_are_drawn_in_a_plane(benches: Any
     picture = playground._flat(playground.Compared("Points", "points", far, 3 * points, "note"))
     torch.testing.assert_close(torch.cdist(picture.student, picture.student), torch.cdist(points, points), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(3 * picture.student, picture.teacher, atol=1e-4, rtol=1e-4)
-    assert picture.sides[0] == "student (100% of the spread in view)"
+    assert picture.sides[0] == "student (100 % of the spread in view)"
     lone = playground._flat(playground.Compared("Points", "points", None, torch.ones(4, 1), "note"))
     assert lone.student is None and lone.teacher.shape == (4, 2) and not lone.teacher.any()

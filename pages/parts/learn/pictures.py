@@ -7,7 +7,7 @@ Reads: arrays it is given. Writes: nothing. Never: Streamlit, torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -23,6 +23,7 @@ from pages.parts.learn.tiles import SIGNED
 GRID, AXIS = "rgba(125,130,139,0.25)", "rgba(125,130,139,0.6)"
 CHANNELS = 6  # feature maps shown of the many that a stage has
 MOST_BARS = 12  # classes in one figure; of more, those with the largest bars
+BARS = ("probabilities", "scores", "values")  # kinds drawn as bars
 PATTERNS = ("", "/", ".", "x", "-")
 LABELS = "ce"  # the term of the labels, by the methods' contract
 CELL = 300  # height of a table of numbers, in pixels
@@ -133,12 +134,19 @@ def _bars(picture: Picture, scene: Scene) -> Drawing:
     values = {name: np.asarray(x[row], dtype=np.float64) * (100 if percent else 1) for name, x in picture.given}
     if len(values) == 1 and percent:
         values["label"] = 100.0 * (np.arange(len(next(iter(values.values())))) == scene.labels[place])
-    figure = _classes(values, scene, place, [(scene.method, 0), (None, 1)], " %" if percent else "")
-    (first, own), (second, other) = list(values.items())[:2]
+    figure = _classes(values, scene, place, _styles(values, scene), " %" if percent else "")
+    if len(values) == 1:
+        return Drawing((figure,), said=_about(picture, scene, place))
+    (first, own), (second, other) = values.items()
     far = int(np.abs(own - other).argmax())
     unit = " %" if percent else ""
     gap = f"{scene.classes[far]} ({first} {own[far]:.3g}{unit}, {second} {other[far]:.3g}{unit})"
     return Drawing((figure,), said=f"{_about(picture, scene, place)}Largest gap: {gap}.")
+
+
+def _styles(names: Iterable[str], scene: Scene) -> list[tuple[str | None, int]]:
+    """Return the style of each side: the student's in its method's colour, what is the teacher's or the label's in grey."""
+    return [(None if n or name.startswith("teacher") else scene.method, n) for n, name in enumerate(names)]
 
 
 def _values(picture: Picture, scene: Scene) -> Drawing:
@@ -289,7 +297,7 @@ def _maps(picture: Picture, scene: Scene) -> Drawing:
         shown.append((f"{found[0][0]} − {found[1][0]}", tiles.painted(gap, float(np.abs(gap).max()) or 1.0, signed=True)))
         alike = float((own * theirs).sum() / (np.linalg.norm(own) * np.linalg.norm(theirs) + 1e-12))
         said = f"On this image the two are alike to {100 * max(alike, 0):.0f} % (cosine of the two maps)."
-    return Drawing(html=tiles.grid([shown], 150), said=said)
+    return Drawing(html=tiles.grid({"": shown}, 150), said=said)
 
 
 def _channels(picture: Picture, scene: Scene) -> Drawing:
@@ -300,12 +308,12 @@ def _channels(picture: Picture, scene: Scene) -> Drawing:
     chosen = np.sort(np.argsort(-np.square(lead).sum((1, 2)), kind="stable")[:CHANNELS])
     top = max(float(np.abs(x[chosen]).max()) for _, x in found) or 1.0
     signed = any(float(x[chosen].min()) < -0.02 * top for _, x in found)
-    rows = [[(f"{name}, channel {c + 1}", tiles.painted(x[c], top, signed=signed)) for c in chosen] for name, x in found]
+    rows = {name: [("", tiles.painted(x[c], top, signed=signed)) for c in chosen] for name, x in found}
     said = ""
     if len(found) == 2:
         gap = found[0][1] - found[1][1]
         far = float(np.abs(gap[chosen]).max()) or 1.0
-        rows.append([(f"difference, channel {c + 1}", tiles.painted(gap[c], far, signed=True)) for c in chosen])
+        rows["difference"] = [(f"channel {c + 1}", tiles.painted(gap[c], far, signed=True)) for c in chosen]
         said = f"Mean squared gap on this image: {np.square(gap).mean():.3g}."
     said += f" Shown: the {len(chosen)} most active of {len(lead)} channels on the image of class {scene.name(place)}."
     return Drawing(html=tiles.grid(rows, 92), said=said.strip())
@@ -317,15 +325,15 @@ def _masks(picture: Picture, scene: Scene) -> Drawing:
     found = [(name, x[row]) for name, x in picture.given]
     mixed = np.abs(found[-1][1].mean((1, 2)) - 0.5)
     chosen = np.sort(np.argsort(mixed, kind="stable")[:CHANNELS])
-    rows = [[(f"{name}, channel {c + 1}", tiles.grey(x[c])) for c in chosen] for name, x in found]
+    rows = {name: [("", tiles.grey(x[c])) for c in chosen] for name, x in found}
     said = f"Shown: {len(chosen)} of {len(mixed)} channels on the image of class {scene.name(place)}."
     if picture.student is not None and picture.teacher is not None:
         agree = float(((picture.student > 0.5) == (picture.teacher > 0.5)).mean())
         rest = float((np.abs(picture.student - picture.teacher) < 0.01).mean())
-        said = (
-            f"Of the neurons of all images, {agree:.0%} are on the right side and {rest:.0%} far enough to cost nothing. {said}"
-        )
-        rows.append([(f"gap, channel {c + 1}", tiles.painted(found[0][1][c] - found[1][1][c], 1.0, signed=True)) for c in chosen])
+        right = f"{100 * agree:.0f} % are on the right side and {100 * rest:.0f} % far enough to cost nothing"
+        said = f"Of the neurons of all images, {right}. {said}"
+        gap = found[0][1] - found[1][1]
+        rows["difference"] = [(f"channel {c + 1}", tiles.painted(gap[c], 1.0, signed=True)) for c in chosen]
     return Drawing(html=tiles.grid(rows, 92), said=said)
 
 
@@ -340,7 +348,7 @@ def _images(picture: Picture, scene: Scene) -> Drawing:
         far = float(np.abs(change).max()) or 1.0
         shown.append((f"change, drawn {1 / far:.0f} times as strong", tiles.painted(change.mean(0), far, signed=True)))
         said += f"A pixel changes by {100 * np.abs(change).mean():.1f} % of its range on average."
-    return Drawing(html=tiles.grid([shown], 150), said=said)
+    return Drawing(html=tiles.grid({"": shown}, 150), said=said)
 
 
 def _row(picture: Picture, scene: Scene) -> tuple[int, int]:

@@ -65,7 +65,8 @@ def _nothing(key: str) -> None:
         elif st.button("Run the demo (CPU is enough)", type="primary", icon=":material/play_arrow:", key="play-demo"):
             actions.run_demo()
             st.rerun()
-        st.page_link("pages/train.py", label="Train a student this way", query_params={"method": key})
+        if st.button("Train a student this way", type="tertiary", icon=":material/arrow_forward:", key="play-train"):
+            st.switch_page("pages/train.py", query_params={"method": key})
 
 
 # ---- what is looked at -------------------------------------------------------------------------------------------------------
@@ -174,8 +175,8 @@ def _knob(key: str, name: str, knob: Mapping[str, Any], default: Any) -> str:
 def _advice(knobs: Mapping[str, Mapping[str, Any]]) -> str:
     """Return one sentence of what to try: the first number that is no mere weight, if there is one."""
     numbers = [(name, str(knob.get("description", ""))) for name, knob in knobs.items() if knob.get("type") == "number"]
-    name, text = next((pair for pair in numbers if not pair[1].startswith("weight")), (numbers or [("", "")])[0])
-    return f"Try {name}, the {text}." if name else ""
+    name, text = next((pair for pair in numbers if "weight" not in pair[1] and pair[0] != "eps"), (numbers or [("", "")])[0])
+    return f"Try {name}: {text}." if name else ""
 
 
 def _default(knob: Mapping[str, Any], drawn: Mapping[str, str]) -> Any:
@@ -196,6 +197,8 @@ def steps(knob: Mapping[str, Any], default: Any) -> dict[str, str]:
     low, high = knob.get("minimum", default / SPAN), knob.get("maximum", default * SPAN)
     if knob["type"] == "integer" and high - low <= WHOLE:
         return {str(n): str(n) for n in range(int(low), int(high) + 1)}
+    if low == 0 and high <= 1:  # a share: even steps
+        return {_key(v): f"{v:g}" for v in sorted({n / 10 for n in range(11) if n / 10 <= high} | {default, high})}
     centre = default or 1
     powers = range(int(np.floor(np.log10(centre / SPAN))), int(np.ceil(np.log10(centre * SPAN))) + 1)
     found = {float(f"{step * 10.0**power:.3g}") for power in powers for step in STEPS}
@@ -255,7 +258,7 @@ def _numbers(now: Any, plain: Any, scene: pictures.Scene) -> None:
     """Draw the chosen image, and the value of every term beside its default."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         with st.container(width=84):
-            st.html(tiles.grid([[(scene.name(scene.place), scene.images[scene.place])]], 84))
+            st.html(tiles.grid({"": [(scene.name(scene.place), scene.images[scene.place])]}, 84))
         for name, value in {"whole loss": now.total, **now.terms}.items():
             default = plain.total if name == "whole loss" else plain.terms.get(name)
             label = f"{name}: labels" if name.rpartition("/")[2] == pictures.LABELS else name

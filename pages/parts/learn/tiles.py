@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 from PIL import Image
 from plotly.colors import sample_colorscale
 
+SMALL = "font-size:.75rem;opacity:.75;line-height:1.4"
 HEAT, SIGNED = "Inferno", "RdBu_r"  # of brightness, and of values on both sides of zero
 
 
@@ -31,6 +32,7 @@ def rgb(x: np.ndarray) -> np.ndarray:
 
 
 def grey(x: np.ndarray) -> np.ndarray:
+    """Paint ``(H, W)`` in 0 to 1 from black to white."""
     return np.repeat((255 * np.clip(x, 0, 1)).round().astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -54,15 +56,17 @@ def _palette(scale: str) -> np.ndarray:
     return (255 * np.array(colours)).round().astype(np.uint8)
 
 
-def grid(rows: Sequence[Sequence[tuple[str, np.ndarray]]], width: int) -> str:
-    """Return rows of named tiles as HTML; tiles shrink on a narrow screen, a row stays a row."""
+def grid(rows: Mapping[str, Sequence[tuple[str, np.ndarray]]], width: int) -> str:
+    """Return rows of captioned tiles, each under its name, as HTML; tiles shrink on a narrow screen, a row stays a row."""
     lines = []
-    for row in rows:
+    for name, row in rows.items():
         tiles = "".join(
-            f'<figure style="margin:0;flex:0 1 {width}px;min-width:0"><img src="{thumbnail(x)}" alt="{escape(name)}" '
-            'style="width:100%;image-rendering:pixelated;border-radius:4px;display:block">'
-            f'<figcaption style="font-size:.75rem;opacity:.75;line-height:1.25">{escape(name)}</figcaption></figure>'
-            for name, x in row
+            f'<figure style="margin:0;flex:0 1 {width}px;min-width:0"><img src="{thumbnail(x)}" alt="{escape(name)} '
+            f'{escape(caption)}" style="width:100%;image-rendering:pixelated;border-radius:4px;display:block;'
+            'outline:1px solid rgba(125,130,139,.35)">'
+            f'<figcaption style="{SMALL}">{escape(caption)}</figcaption></figure>'
+            for caption, x in row
         )
-        lines.append(f'<div style="display:flex;gap:8px;margin-bottom:8px">{tiles}</div>')
+        head = f'<div style="{SMALL};font-weight:600">{escape(name)}</div>' if name else ""
+        lines.append(f'{head}<div style="display:flex;gap:8px;margin-bottom:8px">{tiles}</div>')
     return "".join(lines)
