@@ -298,8 +298,7 @@ def _by_chance(net: np.ndarray, level: float) -> tuple[int, float]:
         step[:: 2 * value] = _coin(int(count))
         chances = np.convolve(chances, step)
     middle = len(chances) // 2
-    tail = np.cumsum((chances[middle:] + chances[middle::-1])[::-1])[::-1]  # P(|sum| >= k), but at k = 0
-    tail[0] = 1.0
+    tail = np.cumsum((chances[middle:] + chances[middle::-1])[::-1])[::-1]  # P(|sum| >= k); more than 1 at k = 0
     return int(np.flatnonzero(tail > level).max()), min(1.0, float(tail[abs(int(net.sum()))]))
 
 

@@ -94,6 +94,11 @@ def test_the_gap_is_that_of_the_accuracies(visit: Visit, home: Home, left: Seede
     assert f"**kd closes {share:.0f} ± " in texts(app) and "(last epoch, 2 seeds)" in texts(app)
 
 
+def test_copied_mistakes_beside_those_of_another_method(visit: Visit, left: Seeded) -> None:
+    app = visit("compare", tab="pair", student="kd", beside="ft")
+    assert errors(app) == [] and "ft 8 (2 seeds together)" in texts(app)  # 4 in each of both seeds
+
+
 def test_choices_live_in_the_url(visit: Visit, left: Seeded) -> None:
     app = visit("compare", tab="pair", student="fitnet", beside="kd", images="student", also=["equal"], **{"of-seed": "1"})
     assert errors(app) == []
@@ -199,7 +204,7 @@ def test_only_clear_gains_are_coloured_and_classes_stand_in_their_place() -> Non
     assert list(figure.layout.yaxis.ticktext) == ["7", "2"] and list(figure.layout.yaxis.tickvals) == [0, 1]
     np.testing.assert_allclose(figure.data[1].x, [-50, 10])
     assert figure.data[1].marker.color == (style_of("kd").colour, pair_figures.REFERENCE)
-    assert [a.text for a in figure.layout.annotations] == ["-50.0", "+10.0"]
+    assert [a.text for a in figure.layout.annotations] == ["\N{MINUS SIGN}50.0", "+10.0"]
 
 
 def test_calibration_draws_no_point_of_a_handful_of_images() -> None:

@@ -195,6 +195,12 @@ def test_the_calibration_error_is_that_of_the_engine(random_pair: pair.Answers, 
     assert pair.fits_log(random_pair, logged) and not pair.fits_log(random_pair, logged + 0.01)
 
 
+def test_ties_may_shift_the_calibration_error() -> None:
+    found = pair.Answers("r", np.zeros(10, dtype=int), 2, {"student": np.zeros(10, dtype=int)}, {"student": np.full(10, 0.6)},
+                         {"student": 1})  # fmt: skip
+    assert pair.fits_log(found, 0.4 - 0.1) and not pair.fits_log(found, 0.4 - 0.11)
+
+
 def test_bins_are_closed_above(tmp_path: Path) -> None:
     found = pair.Answers("r", np.zeros(3, dtype=int), 2, {"student": np.zeros(3, dtype=int)},
                          {"student": np.array([8 / 15, 8 / 15 + 1e-9, 1.0])}, {"student": 0})  # fmt: skip

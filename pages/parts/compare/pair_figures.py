@@ -84,17 +84,17 @@ def gap(ways: Sequence[Way], *, which: str) -> go.Figure:
             _dots(ticks, row, way.style.colour, "line-ns-open", 20, f"{way.name}, one seed"),
             _dots([student], row, way.style.colour, way.style.symbol, 15, way.name),
         ]
-        closed = "no gap" if way.gap.frac is None else f"{100 * way.gap.frac:.0f} %"
+        closed = "no gap" if way.gap.frac is None else f"{_signed(100 * way.gap.frac, '.0f')} %"
         notes += [
-            _note(student, row, f"<b>{html.escape(way.name)}</b> {student:.1f}", shift=-20, color=way.style.colour),
-            _note(alone, row, f"alone {alone:.1f}", shift=20, color=REFERENCE),
-            _note(teacher, row, f"teacher {teacher:.1f}", shift=20, color=REFERENCE),
+            _note(student, row, f"<b>{html.escape(way.name)}</b> {student:.1f}", shift=-23, color=way.style.colour),
+            _note(alone, row, f"alone {alone:.1f}", shift=25, color=REFERENCE),
+            _note(teacher, row, f"teacher {teacher:.1f}", shift=25, color=REFERENCE),
             {"x": 1, "xref": "paper", "y": row, "text": f"<b>{closed}</b>", "showarrow": False, "xanchor": "left", "xshift": 8,
              "font": {"size": 22, "color": way.style.colour}},
         ]  # fmt: skip
     values = [100 * v for way in ways for v in (way.gap.alone_frac, way.gap.teacher_frac, way.gap.student_frac, *way.seeds)]
     room = max(0.1 * (max(values) - min(values)), 0.8)
-    layout = _layout(66 + 82 * len(ways), right=96)
+    layout = _layout(66 + 92 * len(ways), right=96)
     layout["xaxis"] |= {"range": [min(values) - room, max(values) + room], "ticksuffix": " %", "showgrid": True,
                         "gridcolor": GRID, "title": {"text": f"Test accuracy, {which}", **TITLE}}  # fmt: skip
     layout["yaxis"] |= {"range": [len(ways) - 0.45, -0.55], "visible": False}
@@ -165,15 +165,16 @@ def gains(frame: pd.DataFrame, names: Sequence[str], style: Style, *, every: boo
     """
     shown = _most_telling(frame.assign(order=frame["gain_frac"], weight=frame["gain_frac"].abs()), every)
     y, gain, band = np.arange(len(shown)), _pct(shown["gain_frac"]), _pct(shown["band_frac"])
-    texts = [f"{g:+.1f}" if abs(g) >= 0.05 else "0.0" for g in gain]
+    texts = [_signed(g, "+.1f") if abs(g) >= 0.05 else "0.0" for g in gain]
     more = np.stack([shown["n"], band, shown["p"]], axis=1).astype(np.float32)
     hover = "%{text} points (%{customdata[0]} images; by chance up to %{customdata[1]:.1f}, p = %{customdata[2]:.2g})"
     data = [
-        _bar(y, 2 * band, 0.78, "rgba(128,136,150,0.24)") | {"base": -band, "hoverinfo": "skip"},
+        _bar(y, 2 * band, 0.78, "rgba(128,136,150,0.24)") | {"hoverinfo": "skip"},
         _bar(y, gain, 0.36, [style.colour if clear else REFERENCE for clear in shown["clear"]])
         | {"text": texts, "customdata": more, "hovertemplate": hover + "<extra></extra>"},
     ]
     figure = _by_class(data, _titles(shown, names), texts, "Gain, points")
+    figure.data[0].base = -band
     return figure.update_xaxes(zeroline=True, zerolinecolor=AXIS)
 
 
@@ -299,6 +300,10 @@ def _note(x: float, row: int, text: str, *, shift: int, color: str) -> dict[str,
 def _sizes(n: pd.Series) -> np.ndarray:
     """Return marker sizes whose area goes with the number of images, never too small to see."""
     return np.asarray(np.clip(18 * np.sqrt(n / n.max()), 5, 18), dtype=np.float32)
+
+
+def _signed(value: float, form: str) -> str:
+    return format(value, form).replace("-", "\N{MINUS SIGN}")
 
 
 def _pct(column: pd.Series) -> np.ndarray:
