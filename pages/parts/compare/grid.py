@@ -16,7 +16,7 @@ from pages.parts.tables import Column, Table
 from store.compare import wording
 from store.compare.pivot import Pivot
 
-DELTAS = {"base": "Student alone", "published": "Published", "none": "Nothing"}
+DELTAS = {"to_base": "Student alone", "to_published": "Published", "none": "Nothing"}
 MARKS = {"better": "▲", "worse": "▼"}
 SHADES = {"better": "rgba(47,128,237,0.20)", "worse": "rgba(199,125,10,0.24)"}  # blue and orange: told apart by everyone
 NOTHING = "–"
@@ -84,15 +84,15 @@ def _cell(cell: dict[Hashable, Any], delta: str, n_differs: bool) -> str:
 
 
 def _difference(cell: dict[Hashable, Any], delta: str) -> str:
-    value: Any = cell.get(f"to_{delta}_frac")
-    if delta == "none" or words.missing(value) or delta == "base" and not cell["to_base_verdict"]:
+    value: Any = cell.get(f"{delta}_frac")
+    if delta == "none" or words.missing(value) or delta == "to_base" and not cell["to_base_verdict"]:
         return f" {MARKS[cell['to_base_verdict']]}" if delta == "none" and cell["coloured"] else ""
-    mark = MARKS[cell["to_base_verdict"]] if delta == "base" and cell["coloured"] else ""
+    mark = MARKS[cell["to_base_verdict"]] if delta == "to_base" and cell["coloured"] else ""
     return f"  {mark}{wording.points(value, sign=True)}"
 
 
 def _style(cell: dict[Hashable, Any], delta: str) -> str:
-    shade = f"background-color: {SHADES[cell['to_base_verdict']]};" if cell["coloured"] and delta != "published" else ""
+    shade = f"background-color: {SHADES[cell['to_base_verdict']]};" if cell["coloured"] and delta != "to_published" else ""
     return shade + ("font-weight: 700" if cell["leads"] else "")
 
 

@@ -21,20 +21,19 @@ from store.export import tables as export
 ROW_PX, HEAD_PX, MOST_PX = 35, 38, 1000
 FILES = {"csv": ("CSV", "text/csv"), "parquet": ("Parquet", "application/vnd.apache.parquet"),
          "tex": ("LaTeX", "application/x-tex"), "md": ("Markdown", "text/markdown")}  # fmt: skip
-SHOWN = {"base": "to_base", "published": "to_published"}
 
 
 def draw(chosen: Chosen) -> None:
     """Draw the table, what it means, what is missing, and how to take it away."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        delta = state.choice(st.segmented_control, "Difference to", grid.DELTAS, name="delta", default="base", required=True)
+        delta = state.choice(st.segmented_control, "Difference to", grid.DELTAS, name="delta", default="to_base", required=True)
         pivot = _pivot(chosen, delta)
         if pivot.cells.empty:
             st.markdown("No run has finished yet; the table holds finished runs.")
             return
         _take_away(pivot, delta)
     _grid(grid.grid(pivot, delta), len(pivot.rows), "pivot")
-    blocks.note(export.about(pivot, "to_published" if delta == "published" else "mean"), _legend(pivot, delta))
+    blocks.note(export.about(pivot, "to_published" if delta == "to_published" else "mean"), _legend(pivot, delta))
     _missing(chosen, pivot)
     box = blocks.drawer("Every number of every cell, published ones with source and link", "cells")
     if box is not None:
@@ -45,7 +44,7 @@ def draw(chosen: Chosen) -> None:
 def _pivot(chosen: Chosen, delta: str) -> Pivot:
     published = fetch.ask("published")
     found: Pivot = findings.of("pivot.pivot", chosen.ids, chosen.which, published=published)
-    if delta != "published" or len(found.sources) < 2:
+    if delta != "to_published" or len(found.sources) < 2:
         return found
     titles = {source: f"{source} ({words.count(n, 'cell')})" for source, n in found.sources}
     source = state.choice(st.selectbox, "Published by", titles, name="source", default=found.source, width=280)
@@ -63,9 +62,9 @@ def _grid(shown: grid.Table, rows: int, key: str) -> None:
 
 
 def _legend(pivot: Pivot, delta: str) -> str:
-    if delta == "published":
+    if delta == "to_published":
         return "" if pivot.source else "Nothing is published here for these methods, networks and data."
-    behind = "Behind it: points of percent above the student alone." if delta == "base" else ""
+    behind = "Behind it: points of percent above the student alone." if delta == "to_base" else ""
     return (
         behind if pivot.cells["coloured"].any() else f"{behind} No cell differs from the student alone by more than seed noise."
     )
@@ -75,9 +74,9 @@ def _take_away(pivot: Pivot, delta: str) -> None:
     with st.popover("Take away", icon=":material/download:"):
         for ending, (title, mime) in FILES.items():
             _button(f"{title}, accuracies", f"table.{ending}", mime, partial(_file, pivot, ending, "mean"))
-            if ending in ("tex", "md") and delta in SHOWN:
+            if ending in ("tex", "md") and delta != "none":
                 text = f"{title}, differences to {grid.DELTAS[delta].lower()}"
-                _button(text, f"differences.{ending}", mime, partial(_file, pivot, ending, SHOWN[delta]))
+                _button(text, f"differences.{ending}", mime, partial(_file, pivot, ending, delta))
 
 
 def _button(label: str, name: str, mime: str, data: Callable[[], bytes]) -> None:
