@@ -94,7 +94,7 @@ def _gap(which: str, ours: Side, other: Side | None) -> None:
         figure = pair_figures.gap(ways, which=COUNTED[which])
         blocks.chart(figure, "pair-gap", alt="The student, between itself trained alone and its teacher", zoom=False)
         st.markdown(pair_sides.gap_sentence(ways[0], ours.rows["student"].iloc[0], COUNTED[which]), help=ABOUT_GAP)
-    elif ours.partner == pair.TEACHER and (specs := pair_sides.missing_alone(ours)):
+    if ours.partner == pair.TEACHER and (specs := pair_sides.missing_alone(ours)):
         student, seeds = specs[0].student, words.listed([str(spec.seed) for spec in specs])
         with st.container(border=True, gap="small"):
             st.markdown(
@@ -109,9 +109,9 @@ def _gap(which: str, ours: Side, other: Side | None) -> None:
 
 def _numbers(ours: Side, other: Side | None) -> None:
     """Draw the numbers of agreement, copied mistakes and calibration."""
-    told, partner = ours.told(), ours.partner_title
+    told, partner = ours.told, ours.partner_title
     places = st.columns(3 if ours.partner else 1, gap="large")
-    tail = [f"{other.name} {words.percent(other.told()['ece_frac'].mean())}"] if other else []
+    tail = [f"{other.name} {words.percent(other.told['ece_frac'].mean())}"] if other else []
     if ours.partner:
         tail.insert(0, f"{partner} {words.percent(told['partner_ece_frac'].mean())}")
         with places[0], st.container(gap=None):

@@ -6,6 +6,7 @@ statistics (``store.compare.pair`` does them), arrays in the session's state.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,8 +53,9 @@ class Side:
         """True class of every test image."""
         return self.answers[0].labels
 
+    @functools.cached_property
     def told(self) -> pd.DataFrame:
-        """Return one row of numbers per seed, see ``pair.told``."""
+        """One row of numbers per seed, see ``pair.told``."""
         return pd.DataFrame([pair.told(found) for found in self.answers])
 
     def reliability(self) -> pd.DataFrame:
@@ -172,7 +174,7 @@ def fates(of: Side, ours: Side) -> dict[str, float]:
 
 def copied_by_chance(ours: Side, other: Side | None) -> str:
     """Say how many mistakes would be the partner's by chance, and how many are those of what stands beside it."""
-    told = ours.told()
+    told = ours.told
     noise = float((told["copied_std"] ** 2).sum() ** 0.5)
     parts = [f"the same wrong answer; by chance {told['copied_chance'].sum():.1f} {words.PLUS_MINUS} {noise:.1f}"]
     if other:
