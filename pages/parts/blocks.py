@@ -22,6 +22,8 @@ from pages.parts.words import escaped as escaped
 
 WIDTH = 1280
 MISREAD = "Part of this link means nothing here; the rest of it is shown"
+# Streamlit tints a link that has the keyboard's focus so faintly that nobody sees it
+FOCUS = "<style>a:focus-visible, [role=tab]:focus-visible {outline: 2px solid currentColor !important; outline-offset: 1px}</style>"
 BAR = {"displayModeBar": False, "displaylogo": False, "responsive": True}
 
 
@@ -31,6 +33,7 @@ def say(title: str, sentence: str = "") -> Any:
     Returns the place below that, at the right, for a switch of the whole page.
     """
     frame.ensure()
+    st.html(FOCUS)
     left, right = st.columns([2, 1], gap="medium")
     with left:
         st.title(title, anchor=False)
@@ -135,7 +138,7 @@ def chart(figure: go.Figure, key: str, *, alt: str, zoom: bool = True) -> None:
 
 KINDS: dict[str, Any] = {
     "text": lambda c: st.column_config.TextColumn(help=c.meaning),
-    "list": lambda c: st.column_config.ListColumn(help=c.meaning),
+    "list": lambda c: st.column_config.ListColumn(help=c.meaning, width=140),
     "wide": lambda c: st.column_config.TextColumn(help=c.meaning, alignment="right"),
     "number": lambda c: st.column_config.NumberColumn(help=c.meaning, width="small"),
     "percent": lambda c: st.column_config.NumberColumn(help=c.meaning, format="%.1f %%", width="small"),
