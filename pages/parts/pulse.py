@@ -151,6 +151,7 @@ def _load() -> None:
 
         methods.entries()
         models.cards()
-        models.info(next(iter(models.cards())), 10)
+        for key in models.cards():
+            models.info(key, 10)
     except Exception:  # the train page meets the same fault and shows it
         log.exception("while loading the catalogues")

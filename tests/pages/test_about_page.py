@@ -260,6 +260,19 @@ def test_colours_of_families_are_seen_on_both_backgrounds() -> None:
     assert {c.family for c in models.cards().values()} == set(FAMILIES) == set(figures.FAMILY_TITLES)
 
 
+def test_names_cover_neither_markers_nor_one_another() -> None:
+    spots = [(0.0, name) for name in "abcde"] + [(1.0, "far")]
+    data = [{"x": np.array([x]), "y": np.array([50.0]), "text": [name]} for x, name in spots]
+    figures._arrange(data, (40.0, 60.0), False)
+    shown = {trace["text"][0]: trace["textposition"][0] for trace in data}
+    around = ("top center", "bottom center", "middle right", "middle left")
+    assert [shown.get(name) for name in "abcde"] == [*around, None], "the fifth is left to the hover"
+    assert shown["far"] == "top center"
+    alone = [{"x": np.array([5.0]), "y": np.array([50.0]), "text": ["alone"]}]
+    figures._arrange(alone, (40.0, 60.0), True)
+    assert alone[0]["text"] == ["alone"]
+
+
 def test_nothing_measured_nothing_printed() -> None:
     nothing = pd.DataFrame(columns=["dataset", "student", "mean_frac"])
     both = figures.both_datasets(nothing, nothing, "cifar10", "cifar100")

@@ -19,7 +19,7 @@ from store.db import Store
 from tests.pages.conftest import APP, Visit
 from tests.pages.seed import Seeded
 
-PAGES = ("home", "train", "runs", "run", "compare")
+PAGES = ("home", "train", "runs", "run", "compare", "about_networks_data")
 
 
 def all_text(app: AppTest) -> str:

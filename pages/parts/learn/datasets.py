@@ -55,7 +55,7 @@ def facts(easy: DatasetCard, hard: DatasetCard) -> pd.DataFrame:
         "Training images": lambda c: f"{c.train_images:,}",
         "of each class": lambda c: f"{c.train_images // c.classes:,}",
         "Test images": lambda c: f"{c.test_images:,}",
-        "Pixels": lambda c: f"{c.native_size} x {c.native_size}, in colour",
+        "Pixels": lambda c: f"{c.native_size} x {c.native_size}",
         "Superclasses": lambda c: _superclasses(c.key),
     }
     return pd.DataFrame({card.title: [line(card) for line in lines.values()] for card in (easy, hard)}, index=list(lines))

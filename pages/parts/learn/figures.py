@@ -33,6 +33,7 @@ AXES: dict[str, tuple[str, str, float]] = {  # key -> (title, unit on the axis, 
     "latency": ("Latency", "ms for one image", 1.0),
 }
 OWN, PRINTED = "measured here", "published"
+WIDE, HIGH = 760, 350  # pixels of the plot for which names are arranged
 LABELLED = 3  # networks on one line whose names are all written; of more, the first and the last
 
 
@@ -97,7 +98,7 @@ def joined(networks: pd.DataFrame, own: pd.DataFrame, printed: pd.DataFrame, dat
 
 
 def both_datasets(own: pd.DataFrame, printed: pd.DataFrame, easy: str, hard: str) -> pd.DataFrame:
-    """Return the networks that have a number on both datasets, from the same place; the smallest loss first.
+    """Return the networks that have a number on both datasets, both measured here or both published; the smallest loss first.
 
     Columns: student, kind (measured here or published), easy_frac, hard_frac, loss_frac, note.
     """
@@ -126,14 +127,14 @@ def what_it_costs(both: pd.DataFrame, easy: Any, hard: Any) -> str:
 
 TABLE: dict[str, Column] = {
     "Network": Column("text", "its name here, in files and in the URL"),
-    "Family": Column("text", "networks of one construction"),
+    "Measured here": Column("wide", "best on test in %, mean ± standard deviation over n seeds, best setting in the store"),
+    "Published": Column("wide", "in %; a range where sources differ"),
     "Depth": Column("number", "layers with weights from image to answer"),
     "Parameters": Column("number", "numbers that are learnt, in millions, for 10 classes"),
     "Multiply-adds": Column("number", "multiply-adds for one image of 32 x 32, in millions"),
     "One image": Column("number", "ms for one image alone, measured on this machine with one thread"),
     "In batches": Column("number", "images per second, 128 at once, measured on this machine with one thread"),
-    "Measured here": Column("wide", "best on test in %, mean ± standard deviation over n seeds, best setting in the store"),
-    "Published": Column("wide", "in %; a range where sources differ"),
+    "Family": Column("text", "networks of one construction"),
 }
 FORMATS = {"Parameters": "{:.2f}", "Multiply-adds": "{:,.1f}", "One image": "{:.1f}", "In batches": "{:,.0f}"}
 SORTS: dict[str, tuple[str, bool]] = {  # key -> column of the joined frame, whether the greatest comes first
@@ -149,14 +150,14 @@ def table(frame: pd.DataFrame, sort: str) -> Table:
     shown = pd.DataFrame(
         {
             "Network": frame["key"].to_list(),
-            "Family": [FAMILY_TITLES.get(f, f) for f in frame["family"]],
+            "Measured here": [own_text(row) for row in frame.to_dict("records")],
+            "Published": [printed_text(row) for row in frame.to_dict("records")],
             "Depth": frame["depth"].to_list(),
             "Parameters": (frame["params"] / 1e6).to_list(),
             "Multiply-adds": (frame["macs"] / 1e6).to_list(),
             "One image": frame["latency"].to_list(),
             "In batches": frame["speed"].to_list(),
-            "Measured here": [own_text(row) for row in frame.to_dict("records")],
-            "Published": [printed_text(row) for row in frame.to_dict("records")],
+            "Family": [FAMILY_TITLES.get(f, f) for f in frame["family"]],
         }
     )
     empty = [name for name in shown if (shown[name].isna() | (shown[name] == "")).all()]
@@ -237,11 +238,12 @@ def accuracy_against(frame: pd.DataFrame, x: str, families: Sequence[str]) -> go
             rows = part.dropna(subset=[column])
             if len(rows):
                 data.append(_cloud(rows, column, kind, family_style(str(family), families)))
+    low, high = _span(frame)
+    _arrange(data, (low, high), x != "depth")
     layout = _layout(430)
     layout["xaxis"] |= {"title": {"text": f"{title}, {unit}", **TITLE}, "type": "linear" if x == "depth" else "log"}
     if x != "depth":
         layout["xaxis"] |= _decades(frame["x"])
-    low, high = _span(frame)
     title = "Test accuracy" + (f" (axis starts at {low:g} %)" if low else "")
     layout["yaxis"] |= {"title": {"text": title, **TITLE}, "ticksuffix": " %", "nticks": 8, "range": [low, high]}
     return go.Figure(data=data, layout=layout)
@@ -263,8 +265,7 @@ def _cloud(rows: pd.DataFrame, column: str, kind: str, style: tuple[str, str]) -
     if len(labels) > LABELLED:  # the line between them says that the others lie on it
         labels = [name if place in (0, len(labels) - 1) else "" for place, name in enumerate(labels)]
     return {
-        "type": "scatter", "x": _f32(rows["x"]), "y": _f32(y), "name": kind, "mode": "lines+markers+text",
-        "text": labels, "textposition": "top center",
+        "type": "scatter", "x": _f32(rows["x"]), "y": _f32(y), "name": kind, "mode": "lines+markers+text", "text": labels,
         "textfont": {"color": colour, "size": 12}, "cliponaxis": False,
         "line": {"color": colour, "width": 1.2, "dash": "solid" if own else "dot"},
         "marker": {"symbol": symbol if own else f"{symbol}-open", "size": 10, "color": colour, "line": {"width": 1.8}},
@@ -272,6 +273,39 @@ def _cloud(rows: pd.DataFrame, column: str, kind: str, style: tuple[str, str]) -
         "customdata": list(zip(rows["key"].tolist(), notes, strict=True)),
         "hovertemplate": f"%{{customdata[0]}}: %{{y:.1f}} % ({kind}; %{{customdata[1]}})<extra></extra>",
     }  # fmt: skip
+
+
+def _arrange(data: list[dict[str, Any]], span: tuple[float, float], logarithmic: bool) -> None:
+    """Put each name where it covers no marker and no other name; one that finds no place is left to the hover.
+
+    Reckoned for a figure of middle width, in pixels: above, below, right or left of its marker, in that order.
+    """
+    xs = [np.log10(trace["x"]) if logarithmic else trace["x"] for trace in data]
+    left, right = min(float(x.min()) for x in xs), max(float(x.max()) for x in xs)
+    across, up = WIDE / ((right - left) or 1.0), HIGH / (span[1] - span[0])
+    spots = [((x - left) * across, (trace["y"] - span[0]) * up) for x, trace in zip(xs, data, strict=True)]
+    taken = [(px - 6, px + 6, py - 6, py + 6) for sx, sy in spots for px, py in zip(sx, sy, strict=True)]
+    for trace, (sx, sy) in zip(data, spots, strict=True):
+        places = []
+        for number, name in enumerate(trace["text"]):
+            found = _free(float(sx[number]), float(sy[number]), 6.6 * len(name), taken) if name else None
+            places.append(found or "top center")
+            if found is None:
+                trace["text"][number] = ""
+        trace["textposition"] = places
+
+
+def _free(x: float, y: float, width: float, taken: list[tuple[float, float, float, float]]) -> str | None:
+    """Return the first position of a name at (x, y) that is free, and take it."""
+    for position, left, low in (
+        ("top center", x - width / 2, y + 7), ("bottom center", x - width / 2, y - 20),
+        ("middle right", x + 8, y - 7), ("middle left", x - 8 - width, y - 7),
+    ):  # fmt: skip
+        box = (left, left + width, low, low + 13)
+        if not any(box[0] < b[1] and b[0] < box[1] and box[2] < b[3] and b[2] < box[3] for b in taken):
+            taken.append(box)
+            return position
+    return None
 
 
 def blocks_of(shapes: Sequence[Shape]) -> go.Figure:
@@ -283,7 +317,7 @@ def blocks_of(shapes: Sequence[Shape]) -> go.Figure:
     for place, shape in enumerate(shapes):
         base = (len(shapes) - 1 - place) * step
         data.append(
-            {"type": "bar", "x0": 0, "dx": 1, "y": np.array(shape.channels, dtype=np.int16), "base": base, "width": 0.72,
+            {"type": "bar", "x0": 0, "dx": 1, "y": np.array(shape.channels, dtype=np.int16), "width": 0.72,
              "marker": {"color": shape.colour, "line": {"width": 0}}, "name": shape.title,
              "hovertemplate": f"{shape.title}, block %{{x}}: %{{customdata}} channels<extra></extra>",
              "customdata": np.array(shape.channels, dtype=np.int16)}
@@ -293,7 +327,10 @@ def blocks_of(shapes: Sequence[Shape]) -> go.Figure:
     layout = _layout(105 * len(shapes)) | {"annotations": notes, "barmode": "overlay", "dragmode": False}
     layout["xaxis"] = {"visible": False, "range": [-1, longest], "fixedrange": True}
     layout["yaxis"] = {"visible": False, "range": [0, len(shapes) * step], "fixedrange": True}
-    return go.Figure(data=data, layout=layout)
+    figure = go.Figure(data=data, layout=layout)
+    for place, bars in enumerate(figure.data):
+        bars.base = (len(shapes) - 1 - place) * step
+    return figure
 
 
 def two_datasets(frame: pd.DataFrame, easy: str, hard: str) -> go.Figure:
@@ -348,11 +385,11 @@ def _decades(values: pd.Series) -> dict[str, Any]:
 
 
 def _span(frame: pd.DataFrame) -> tuple[float, float]:
-    """Return where an accuracy axis begins, a multiple of five below all that is drawn, and where it ends; in percent."""
+    """Return where an accuracy axis begins, an even number below all that is drawn, and where it ends; in percent."""
     drawn = pd.concat([frame["own_frac"] - frame["std_frac"].fillna(0), frame["low_frac"], frame["own_frac"]])
     top = pd.concat([frame["own_frac"] + frame["std_frac"].fillna(0), frame["high_frac"]])
     low, high = 100 * float(drawn.min()), 100 * float(top.max())
-    low = max(0.0, 5 * np.floor((low - 0.5) / 5))
+    low = max(0.0, 2 * float(np.floor((low - 0.5) / 2)))
     return low, high + 0.09 * (high - low)  # room for the names above the markers
 
 
