@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kdengine.replications import Claim, Column, Params, Place, Replication, Row
+from kdengine.replications import FEW_DEEP, MORE, Claim, Column, Params, Place, Replication, Row
 
 CHEN = "Chen et al. 2024"
 CHEN_URL = "https://doi.org/10.30564/jcsr.v6i4.7344"
@@ -41,7 +41,8 @@ def _each(rows: Iterable[str], other: str) -> tuple[tuple[Place, Place], ...]:
 
 FIG7 = Replication(
     key="fig7", title="Ten-epoch race (figure 7)", source=CHEN, where="figure 7", url=CHEN_URL, recipe="paper", epochs=10,
-    smaller=SMALLER, shows="How close students come to their teacher within ten epochs, with each way of teaching.",
+    smaller=SMALLER, images=MORE,  # a student that sees less than its teacher cannot reach it
+    shows="How close students come to their teacher within ten epochs, with each way of teaching.",
     columns=TAUGHT_CIFAR[:1],
     rows=(
         Row("teacher", "The teacher", "base", "teacher"),
@@ -156,7 +157,7 @@ def _crd_table(key: str, title: str, page: str, pairs: Sequence[tuple[str, str]]
     others = [row.key for row in taught if row.key != "crd"]
     return Replication(
         key=key, title=title, source=REP, where=page, page=page, url=REP_URL, recipe="crd", shows=shows,
-        columns=columns, first=(first,),
+        columns=columns, first=(first,), images=FEW_DEEP,
         rows=(Row("teacher", "The teacher", "base", "teacher"), Row("base", "Labels alone", "base", "student"), *taught),
         claims=(
             Claim("CRD is the best of all methods, on every pair.", tuple((("crd", "student"), (m, "student")) for m in others)),

@@ -86,7 +86,7 @@ class Replication:
     """One table. ``source`` and ``page`` name its numbers in ``published`` ("" = it prints none). ``recipe``: the source's own.
 
     ``epochs``: where it stopped earlier than the recipe. ``smaller``: networks that stand for larger ones at ``quick``.
-    ``first``: columns that are trained unless others are chosen, () = all.
+    ``images``: what a student sees there. ``first``: columns that are trained unless others are chosen, () = all.
     """
 
     key: str
@@ -103,6 +103,7 @@ class Replication:
     notes: tuple[str, ...] = ()
     epochs: int | None = None
     smaller: Mapping[str, str] = field(default_factory=dict)
+    images: int = FEW
     first: tuple[str, ...] = ()
 
 
@@ -222,7 +223,7 @@ def _spec(table: Replication, row: Row, column: Column, scale: Scale, seed: int,
         values["epochs"] = table.epochs
     if quick:
         images = datasets.get(home, column.dataset).train_images
-        values |= {"train_images": min(FEW_DEEP if scale.printed_networks or not table.smaller else FEW, images)}
+        values |= {"train_images": min(max(table.images, FEW_DEEP) if scale.printed_networks else table.images, images)}
     student, teacher = row.student or column.student, row.teacher or column.teacher
     if row.role == "student":
         values = {name: value for name, value in values.items() if not name.startswith("teacher_")}

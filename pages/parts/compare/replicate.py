@@ -7,9 +7,10 @@ Reads: the store through ``fetch``, the URL. Writes: runs, when its buttons ask 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -17,7 +18,7 @@ import streamlit as st
 from kdengine import datasets, literature, replications, runner
 from kdengine.replications import QUICK, Replication, Scale, Trial
 from kdengine.slots import is_small
-from kdengine.spec import RECIPES, RunSpec
+from kdengine.spec import RECIPES
 from pages.parts import actions, blocks, charts, fetch, launching, plan, pulse, state, tables, words
 from pages.parts.compare import replication_words, selection
 from store.compare import replicate
@@ -29,9 +30,9 @@ VERBS = ("train", "resume", "stop")
 NETWORKS = {"small": "Small stand-ins", "printed": "As printed"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Wanted:
-    """What was chosen: the table, how it is trained, its trials and the trainings of teachers that no row shows."""
+    """What was chosen, one object per choice: the table, how it is trained, its trials, and teachers that no row shows."""
 
     table: Replication
     scale: Scale
@@ -188,12 +189,12 @@ def _train(wanted: Wanted, progress: Progress) -> None:
         return
     if not progress.missing:
         return
-    first = [trial.spec for trial in wanted.teachers if _lacks(trial, progress)]
-    specs = [trial.spec for trial in progress.missing]
-    what = words.count(len(specs), "run") + (f" and {words.count(len(first), 'teacher')}" if first else "")
-    label = f"Train what is missing: {what} ({words.roughly(_forecast(specs, first).seconds)})"
+    first = [trial for trial in wanted.teachers if _lacks(trial, progress)]
+    what = words.count(len(progress.missing), "run") + (f" and {words.count(len(first), 'teacher')}" if first else "")
+    seconds = _seconds(wanted, _keys(progress.missing), _keys(first), pulse.of().store.data_version)
+    label = f"Train what is missing: {what} ({words.roughly(seconds)})"
     if st.button(label, type="primary", icon=":material/play_arrow:", key="replicate-train"):
-        actions.launch_missing(key, specs)
+        actions.launch_missing(key, [trial.spec for trial in progress.missing])
         st.rerun()
 
 
@@ -233,24 +234,33 @@ def _curves(wanted: Wanted, progress: Progress) -> None:
         st.rerun(scope="app")
 
 
-def _forecast(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
+def _keys(trials: Sequence[Trial]) -> tuple[tuple[str, str, int, str], ...]:
+    return tuple((trial.row, trial.column, trial.seed, trial.spec.student) for trial in trials)
+
+
+@functools.lru_cache(maxsize=64)
+def _seconds(wanted: Wanted, missing: tuple[Any, ...], first: tuple[Any, ...], version: int) -> float:
+    """Return how long these trials and first their teachers will take; ``version`` of the store: it knows the speed."""
     home = pulse.of().home
+    specs = [trial.spec for key, trial in zip(_keys(wanted.trials), wanted.trials, strict=True) if key in missing]
+    teachers = [trial.spec for key, trial in zip(_keys(wanted.teachers), wanted.teachers, strict=True) if key in first]
     images = {key: (card.train_images, card.test_images) for key, card in datasets.cards(home).items()}
     places = runner.slots(home)
     on_cpu = places.small if all(is_small(spec) for spec in (*specs, *teachers)) else places.cpu
     slots = len(places.gpus) * places.per_gpu or on_cpu
     measured = launching.with_macs(fetch.measured())
     device = "cuda" if places.gpus else "cpu"
-    return plan.plan(specs, teachers, cost=launching.cost, images=images, measured=measured, slots=slots, device=device)
+    found = plan.plan(specs, teachers, cost=launching.cost, images=images, measured=measured, slots=slots, device=device)
+    return found.seconds
 
 
 def _left_s(wanted: Wanted, progress: Progress) -> float | None:
     """Return the seconds until all that is on its way has ended: what runs by its own guess, what waits by the forecast."""
     now = datetime.now(UTC)
     going = tables.rows(fetch.runs(ids=tuple(progress.ids(replicate.ACTIVE))))
-    waiting = progress.runs[progress.runs["status"].isin(("queued", "waiting"))].index
-    specs = [wanted.trials[place].spec for place in waiting]
-    typical = _forecast(specs, []).seconds * fetch.slots() / len(specs) if specs else 0.0
+    waiting = progress.runs.index[progress.runs["status"].isin(("queued", "waiting"))]
+    keys = _keys([wanted.trials[place] for place in waiting])
+    typical = _seconds(wanted, keys, (), pulse.of().store.data_version) * fetch.slots() / len(keys) if keys else 0.0
     return plan.left_s(going, lambda row: tables.eta_s(row, now), typical)
 
 
@@ -258,7 +268,7 @@ def _what_it_means(wanted: Wanted) -> list[str]:
     """Say what this scale can show and what it cannot, and what is downloaded."""
     table, scale = wanted.table, wanted.scale
     if scale.recipe == QUICK:
-        images = max(trial.spec.train_images or 0 for trial in wanted.trials)
+        images = min(trial.spec.train_images or 0 for trial in wanted.trials)
         swapped = [f"{small} stands for {large}" for large, small in table.smaller.items()] if not scale.printed_networks else []
         data = f"{images} images of {words.listed(list(scale.data))} stand for CIFAR"
         return [
@@ -302,11 +312,14 @@ def _table(wanted: Wanted, stand: Stand) -> None:
     with text:
         blocks.note(about, "Bold: the highest of its column.")
     with count.popover("Take away", icon=":material/download:", key="replicate-take"):
-        plain = replication_words.as_plain(wanted.table, wanted.scale, stand.cells)
+
+        def plain() -> pd.DataFrame:
+            return replication_words.as_plain(wanted.table, wanted.scale, stand.cells)
+
         made: dict[str, Callable[[], bytes | str]] = {
             "csv": lambda: export.csv(stand.cells.drop(columns="by_seed")),
-            "md": lambda: export.markdown(plain, caption=about),
-            "tex": lambda: export.latex(plain, caption=about, label=f"tab:{wanted.suite}"),
+            "md": lambda: export.markdown(plain(), caption=about),
+            "tex": lambda: export.latex(plain(), caption=about, label=f"tab:{wanted.suite}"),
         }
         for ending, make in made.items():
             st.download_button(

@@ -37,11 +37,13 @@ def as_text(table: Replication, scale: Scale, cells: pd.DataFrame) -> pd.DataFra
     trained = {column.key: column for column in replications.columns_of(table, scale)}
     titles = {column.key: f"{column.title}, printed" for column in table.columns}
     titles |= {key: column.title if column.printed else f"{column.title}, here" for key, column in trained.items()}
+    teachers = [row.key for row in table.rows if row.role == "teacher"]
     shown: dict[str, dict[str, str]] = {}
     for key, part in cells.groupby("column", sort=False):
         here = key in trained
         best = part["mean_frac" if here else "printed_frac"].max()
-        named = here and bool(part["stand_in"].any()) and part["model"].nunique() > 1  # rows are called by the printed networks
+        swapped = part[part["stand_in"] & ~part["row"].isin(teachers)]
+        named = here and swapped["model"].nunique() > 1  # the rows are called by the printed networks
         shown[titles[str(key)]] = {
             cell["label"]: _cell(cell, best) + (f" :gray[{cell['model']}]" if named else "")
             if here
