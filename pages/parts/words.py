@@ -101,9 +101,9 @@ NEEDS: dict[str, str] = {
 }
 # fidelity of a card -> (in plain words, what that means)
 FIDELITY: dict[str, tuple[str, str]] = {
-    "golden": ("same as the authors' code", "its loss gives the numbers of the authors' code on fixed inputs; tests hold that"),
+    "golden": ("as the authors' code", "its loss gives the numbers of the authors' code on fixed inputs; tests hold that"),
     "paper": (
-        "from the paper's formulas",
+        "from the formulas",
         "written from the published formulas; there is no code of the authors to compare with",
     ),
     "abstract": ("reconstructed", "only a summary of the paper was at hand; parts of it are ours and the page says which"),

@@ -51,7 +51,7 @@ def test_the_wall_has_a_card_for_every_method_and_needs_no_run(visit: Visit) -> 
     assert not app.exception and set(cards(app)) == set(LABELS)
     text = html_of(app)
     assert all(wall.escape(label.one_line) in text for label in LABELS.values())
-    assert text.count("cost –") == len(LABELS) and "× labels only" not in text
+    assert text.count("cost –") == len(LABELS) and "× the time" not in text
     assert "not measured here yet" in text.lower()
 
 
@@ -63,7 +63,7 @@ def test_cards_say_what_was_measured(visit: Visit, home: Home, seeded: Seeded) -
         board = queries.leaderboard(store).query("student == 'resnet8'").set_index("method")
     assert set(costs.index) == set(CURVES)
     for key in CURVES:
-        assert f"{costs.loc[key, 'cost_x']:.1f} × labels only" in text
+        assert f"{costs.loc[key, 'cost_x']:.1f} × the time of labels only" in text
         assert f"best here: {words.percent(board.loc[key, 'best_mean_frac'])} (digits)" in text
     assert text.count("cost –") == len(LABELS) - len(CURVES)
 
@@ -130,15 +130,15 @@ def test_every_method_explains_itself(visit: Visit, seeded: Seeded) -> None:
         assert [latex.value.strip("$\n") for latex in app.latex] == reading.formula_lines(label.formula), key
 
 
-@pytest.mark.parametrize("section", ["Knobs", "Source", "Cite"])
+@pytest.mark.parametrize("section", ["knobs", "source", "cite"])
 def test_every_method_has_every_section(visit: Visit, section: str) -> None:
     app = visit("methods")
     for key, label in LABELS.items():
-        one(app, key, tab=section)
+        one(app, key, show=section)
         assert not app.exception, (key, section)
-        if section == "Cite":
+        if section == "cite":
             assert app.code[0].value == label.citation and app.code[1].value == reading.bibtex(label)
-        elif section == "Source":
+        elif section == "source":
             shown = [code.value for code in app.code]
             assert all(f"def {loss.__name__}(" in code for loss, code in zip(methods.get(key).losses, shown, strict=False)), key
             assert "def loss(self" in shown[-1] and any(label.file in c.value for c in app.caption)
@@ -155,7 +155,8 @@ def test_an_unknown_method_gets_the_nearest_name_and_the_wall(visit: Visit) -> N
 def test_a_method_on_an_empty_store_says_what_to_press(visit: Visit) -> None:
     app = visit("methods", method="rkd")
     assert not app.exception and any("Nothing has been measured here yet" in m.value for m in app.markdown)
-    assert {b.key for b in app.button} >= {"train-this", "compare-this"}
+    ways = {(link.proto.page, link.proto.query_string) for link in app.get("page_link")}
+    assert {("train", "method=rkd"), ("compare", "suite=%2A&method=rkd&method=base"), ("compare", "tab=replicate")} <= ways
 
 
 def test_results_stand_beside_labels_only_and_lead_to_the_runs(visit: Visit, home: Home, seeded: Seeded) -> None:

@@ -1,7 +1,8 @@
-"""The page of one method: idea, story, picture and formula first; then results, knobs, source and citation, each when opened.
+"""The page of one method: idea, story, picture and formula first; then results, playground, knobs, source and citation, each
+when opened.
 
-Reads: the light catalogue; the method's own file (which loads torch) where knobs or source are asked for; the store through
-``fetch``. Writes: nothing. Never: a run.
+Reads: the light catalogue; the method's own file (which loads torch) where its loss, knobs or source are asked for; the store
+through ``fetch``. Writes: nothing. Never: a run.
 """
 
 from __future__ import annotations
@@ -13,26 +14,33 @@ from typing import Any
 import streamlit as st
 
 from kdengine.catalogue import Label
-from pages.parts import blocks, charts, fetch, tables, words
+from pages.parts import blocks, charts, fetch, state, tables, words
+from pages.parts.compare import selection
 from pages.parts.learn import diagram, evidence, reading, wall
 
-SECTIONS = ("Results", "Knobs", "Source", "Cite")
+SECTIONS = {"results": "Results", "play": "Play with its loss", "knobs": "Knobs", "source": "Source", "cite": "Cite"}
+# links that look like buttons
+ACTIONS = """<style>
+.st-key-method-actions a {border: 1px solid rgba(128, 136, 150, 0.5); border-radius: 6px; padding: 0.35rem 0.9rem;}
+</style>"""
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def head(label: Label) -> None:
-    """Draw what the method is in a line, and what can be done with it."""
-    known = wall.measured()
-    plain, meaning = words.FIDELITY.get(label.fidelity, (label.fidelity, ""))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Train with this method", type="primary", icon=":material/play_arrow:", key="train-this"):
-            st.switch_page("pages/train.py", query_params={"method": label.key})
-        if st.button("Compare it with others", icon=":material/stacked_line_chart:", key="compare-this"):
-            keys = [label.key, *evidence.plain_methods()]
-            st.switch_page("pages/compare.py", query_params={"suite": "*", "method": list(dict.fromkeys(keys))})
-    st.html(wall.summary(label, known))
-    if label.fidelity == "abstract":
-        st.info(f"{plain[0].upper()}{plain[1:]}: {meaning}.", icon=":material/info:")
+    """Draw what the method is in a line, and the ways on: links, so that the browser's way back leads here again."""
+    st.html(wall.summary(label, wall.measured()) + ACTIONS)
+    with st.container(horizontal=True, key="method-actions"):
+        _train(label)
+        keys = dict.fromkeys([label.key, *evidence.plain_methods()])
+        st.page_link(
+            "pages/compare.py", label="Compare it with others", icon=":material/stacked_line_chart:",
+            query_params={"suite": selection.ALL, "method": list(keys)},
+        )  # fmt: skip
+
+
+def _train(label: Label) -> None:
+    title = "**Train with this method**"
+    st.page_link("pages/train.py", label=title, icon=":material/play_arrow:", query_params={"method": label.key})
 
 
 def story(label: Label) -> None:
@@ -61,12 +69,19 @@ def picture_and_formula(label: Label) -> None:
 
 
 def sections(label: Label) -> None:
-    """Draw the sections below; only the open one is filled."""
-    drawn = {"Results": results, "Knobs": knobs, "Source": source, "Cite": cite}
-    for tab, name in zip(st.tabs(list(SECTIONS), on_change="rerun", key="tab", bind="query-params"), SECTIONS, strict=True):
-        if tab.open:
-            with tab:
-                drawn[name](label)
+    """Draw the sections below; only the chosen one is filled."""
+    drawn = dict(zip(SECTIONS, (results, play, knobs, source, cite), strict=True))
+    name = state.choice(
+        st.segmented_control, "Section", SECTIONS, name="show", default="results", required=True, label_visibility="collapsed"
+    )
+    drawn[name](label)
+
+
+def play(label: Label) -> None:
+    """Draw the playground of its loss."""
+    from pages.parts.learn import playground
+
+    playground.draw(label.key)
 
 
 def results(label: Label) -> None:
@@ -77,6 +92,7 @@ def results(label: Label) -> None:
     st.subheader("Measured here", anchor=False)
     if mine.empty:
         st.markdown("Nothing has been measured here yet. Train a student this way, and its accuracy will stand here.")
+        _train(label)
     else:
         blocks.chart(
             charts.leaderboard(evidence.board_of(mine, label.key)), "method-board", alt="Accuracy beside labels only", zoom=False
@@ -111,6 +127,10 @@ def _published(label: Label, mine: Any) -> None:
         if ours
         else "None of these networks and datasets was trained here with this method yet.",
     )
+    st.page_link(
+        "pages/compare.py", label="Replicate a table of the literature", icon=":material/table_chart:",
+        query_params={"tab": "replicate"},
+    )  # fmt: skip
 
 
 def knobs(label: Label) -> None:

@@ -134,26 +134,28 @@ def body(label: Label, known: Measured) -> str:
         f'<div style="font-size:0.95rem;line-height:1.45;margin-bottom:0.4rem">{escape(label.one_line)}</div>',
         quiet.format(escape(in_words(label))),
         f'<div style="font-size:0.85rem;line-height:1.6">{_marks(label)}</div>',
-        quiet.format(f"{cost_html(label.key, known)} · {best_html(label.key, known)}"),
+        quiet.format(f"{cost_html(label, known)}<br>{best_html(label.key, known)}"),
     ]
     return "".join(lines)
 
 
 def summary(label: Label, known: Measured) -> str:
     """Return family, year, fidelity, what it compares, cost and best result of a method, as HTML for its page."""
-    facts = [_marks(label), escape(in_words(label)), cost_html(label.key, known), best_html(label.key, known)]
+    facts = [_marks(label), escape(in_words(label)), cost_html(label, known), best_html(label.key, known)]
     phases = " → ".join(label.phases)
     facts += [escape(f"trains in phases: {phases}")] if len(label.phases) > 1 else []
     return f'<div style="font-size:0.9rem;line-height:1.7">{" &nbsp;·&nbsp; ".join(facts)}</div>'
 
 
-def cost_html(key: str, known: Measured) -> str:
+def cost_html(label: Label, known: Measured) -> str:
     """Return the measured cost of a method, with how it was measured in its hint."""
-    if key not in known.costs:
+    if label.key not in known.costs:
         return _hint("cost –", "Not measured here yet: needs a finished run, and one of the same student from labels only")
-    times, n = known.costs[key]
-    runs = words.count(n, "run")
-    return _hint(f"{times:.1f} × labels only", f"Time per training image of its main phase, measured here on {runs}, median")
+    times, n = known.costs[label.key]
+    before = [phase for phase in label.phases if phase != "main"]
+    more = f" after phase {words.listed(before)}" if before else ""
+    how = "Time per training image of its main phase, median of the runs"
+    return _hint(f"{times:.1f} × the time of labels only{more}, {words.count(n, 'run')} here", how)
 
 
 def best_html(key: str, known: Measured) -> str:
