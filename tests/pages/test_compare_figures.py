@@ -77,3 +77,22 @@ def test_published_values_are_hollow_stars_at_the_right_edge() -> None:
 def test_a_figure_of_24_methods_over_240_epochs_is_light() -> None:
     figure = figures.courses(frame(MANY, epochs=240), metric="test_top1_frac", weight=0.6)
     assert len(figure.to_json()) < 100 * 1024
+
+
+def test_the_heaviest_figure_is_light_too() -> None:
+    methods = [f"m{i}" for i in range(72)]
+    runs = pd.concat([
+        pd.DataFrame({"run_id": f"{m}{s}", "setting": m, "x": np.arange(1, 241), "value": 0.5 + 0.01 * s})
+        for m in methods
+        for s in range(10)
+    ])  # fmt: skip
+    for more in ({}, {"runs": runs}):
+        figure = figures.courses(frame(methods, epochs=240), metric="test_top1_frac", weight=0.6, **more)
+        assert len(figure.to_json()) < 100 * 1024
+
+
+def test_a_thinned_line_keeps_its_end() -> None:
+    values = np.arange(240.0)
+    thin = figures._thin(values, 100)
+    assert len(thin) == 80 and thin[-1] == 239 and figures._thin(values, 500) is not None
+    assert np.array_equal(figures._thin(values, 240), values)
