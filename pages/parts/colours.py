@@ -3,7 +3,8 @@
 Reads: the catalogue of methods. Writes: nothing. Never: Streamlit, torch.
 
 Every colour has at least 3:1 contrast against the light and the dark background, so that a figure looks the same in both and
-in a talk. The five hues keep their distance for the common kinds of colour blindness; dash and marker say the same again.
+in a talk. The five hues keep their distance for the common kinds of colour blindness. Dash and marker say the same again: no
+two methods share both, and two with the same dash differ in colour for everybody.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from dataclasses import dataclass
 
 from kdengine import catalogue
 
-# family -> lightness, chroma, hue (OKLCH) of its first method
-FAMILIES: dict[str, tuple[float, float, float]] = {
-    "response": (0.50, 0.16, 258),
-    "feature": (0.58, 0.16, 40),
-    "relation": (0.62, 0.14, 160),
-    "online": (0.62, 0.16, 335),
-    "self": (0.60, 0.16, 300),
-    "plain": (0.58, 0.012, 260),
+# family -> lightness, chroma, hue (OKLCH) of its first method, and how many degrees the others may leave that hue
+FAMILIES: dict[str, tuple[float, float, float, float]] = {
+    "response": (0.50, 0.16, 258, 14),
+    "feature": (0.58, 0.16, 40, 24),
+    "relation": (0.62, 0.14, 160, 24),
+    "online": (0.62, 0.16, 335, 12),
+    "self": (0.60, 0.16, 300, 12),
+    "plain": (0.58, 0.012, 260, 0),
 }
 SYMBOLS = {
     "response": "circle",
@@ -31,7 +32,18 @@ SYMBOLS = {
     "self": "x",
     "plain": "circle-open",
 }
+SYMBOLS_AGAIN = {  # from the seventh method of a family on, when its dashes begin anew
+    "response": "hexagon",
+    "feature": "cross",
+    "relation": "star-diamond",
+    "online": "triangle-down",
+    "self": "hourglass",
+    "plain": "octagon-open",
+}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DARK, PALE = 0.47, 0.66  # lightness of the methods after the first
+HUES = (0.0, -0.75, 1.0, 0.75, -1.0, 0.0)  # share of those degrees, by place in the family
+MUTED, WIDER = 0.35, 1.5  # factors of chroma and degrees from the seventh method of a family on
 REFERENCE = "#7d828b"  # the teacher's line: readable on both backgrounds, always dashed
 LUMINANCE = (0.122, 0.298)
 
@@ -57,18 +69,19 @@ def style_of(method: str) -> Style:
     family = label.family if label.family in FAMILIES else "plain"
     sisters = [m.key for m in catalogue.labels().values() if m.family == label.family]
     place = sisters.index(method) if method in sisters else 0
-    return Style(_shade(family, place), DASHES[place % len(DASHES)], SYMBOLS[family])
+    turn, step = divmod(place, len(DASHES))
+    return Style(_shade(family, place), DASHES[step], (SYMBOLS_AGAIN if turn else SYMBOLS)[family])
 
 
 def _shade(family: str, place: int) -> str:
-    light, chroma, hue = FAMILIES[family]
-    if place:  # far from the first, then on its other side, then closer; hues to both sides in turn
-        dark, pale = 0.47, 0.66
-        far, near = (pale, dark) if pale - light > light - dark else (dark, pale)
-        ring, side = divmod(place - 1, 2)
-        light = (near if side else far) + (light - (near if side else far)) * 0.3 * (ring % 3)
-        hue += (12 if side else -12) + 5 * (ring % 3 - 1) * (1 if side else -1)
-    return _within(light, chroma, hue)
+    light, chroma, hue, reach = FAMILIES[family]
+    turn, place = divmod(place, len(HUES))
+    if turn:
+        chroma, reach = chroma * MUTED, reach * WIDER
+    if place:  # far from the first in lightness, then on its other side, in turn
+        far, near = (PALE, DARK) if PALE - light > light - DARK else (DARK, PALE)
+        light = far if place % 2 else near
+    return _within(light, chroma, hue + HUES[place] * reach)
 
 
 def _within(light: float, chroma: float, hue: float) -> str:

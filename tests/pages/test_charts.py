@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdengine import catalogue
 from pages.parts import charts, colours
 from pages.parts.colours import FAMILIES, REFERENCE, style_of
 
@@ -15,6 +16,7 @@ LIGHT, DARK = "#ffffff", "#0f1217"
 # Machado et al. 2009, severity 1, linear RGB
 BLINDNESS = {
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
     "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
 }
 
@@ -60,7 +62,26 @@ def test_reference_stands_out_from_both_backgrounds() -> None:
 def test_families_keep_their_distance_for_the_colour_blind(kind: str) -> None:
     seen = {f: oklab(np.array(BLINDNESS[kind]) @ linear(colours._shade(f, 0))) for f in FAMILIES}
     for a, b in itertools.combinations(seen, 2):
-        assert np.linalg.norm(seen[a] - seen[b]) > 0.055, (a, b)
+        assert np.linalg.norm(seen[a] - seen[b]) > (0.042 if kind == "tritan" else 0.055), (a, b)
+
+
+def test_no_two_methods_look_the_same() -> None:
+    styles = {key: style_of(key) for key in catalogue.labels()}
+    assert len(set(styles.values())) == len(styles) >= 24
+    assert len({(s.dash, s.symbol) for s in styles.values()}) == len(styles), "also without any colour"
+    for a, b in itertools.combinations(styles, 2):
+        if catalogue.label_of(a).family == catalogue.label_of(b).family:
+            apart = np.linalg.norm(oklab(linear(styles[a].colour)) - oklab(linear(styles[b].colour)))
+            assert apart > 0.03, (a, b)
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_lines_with_the_same_dash_differ_in_colour_for_everybody(kind: str) -> None:
+    styles = {key: style_of(key) for key in catalogue.labels()}
+    seen = {key: oklab(np.array(BLINDNESS[kind]) @ linear(style.colour)) for key, style in styles.items()}
+    for a, b in itertools.combinations(styles, 2):
+        if styles[a].dash == styles[b].dash:
+            assert np.linalg.norm(seen[a] - seen[b]) > 0.035, (a, b)
 
 
 def test_a_method_looks_the_same_everywhere_and_its_sisters_differ() -> None:
