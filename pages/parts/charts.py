@@ -64,9 +64,8 @@ def mean_curves(frame: pd.DataFrame, *, metric: str, x: str = "epoch", reference
     """Draw one line per method (and pair, and dataset, where they differ): the mean over seeds, and its band.
 
     ``frame``: columns method, student, teacher, dataset, x, mean, low, high, n, as ``queries.mean_curves`` returns them (and
-    what else tells groups apart, see ``line_names``);
-    fractions of percent measures are 0 to 1. ``references``: (name, value) of levels, same unit. ``epochs``: where the axis
-    ends, so that it stands still while runs grow. At most 40 lines are drawn.
+    what else tells groups apart, see ``line_names``); fractions of percent measures are 0 to 1. ``references``: (name, value) of
+    levels, same unit. ``epochs``: where the axis ends, so that it stands still while runs grow. At most 40 lines are drawn.
     """
     scale = 100.0 if words.MEASURES[metric].unit == "percent" else 1.0
     levels = [Reference(name, value * scale) for name, value in references]
@@ -76,9 +75,10 @@ def mean_curves(frame: pd.DataFrame, *, metric: str, x: str = "epoch", reference
 
 def mean_lines(frame: pd.DataFrame, scale: float = 1.0, most: int = MAX_LINES) -> list[Line]:
     """Return the mean curves of a frame as lines with names and styles of their own, values times ``scale``."""
+    named = frame if "name" in frame else frame.assign(name=line_names(frame))
     lines: list[Line] = []
     drawn: dict[str, int] = {}  # method -> lines so far
-    for name, part in list(frame.assign(name=line_names(frame)).groupby("name", sort=False))[:most]:
+    for name, part in list(named.groupby("name", sort=False))[:most]:
         part, method = part.sort_values("x"), str(part["method"].iloc[0])
         style = style_of(method)
         if drawn.setdefault(method, 0):  # the same method again, on another pair: same colour, another dash
@@ -99,16 +99,16 @@ def line_names(frame: pd.DataFrame) -> list[str]:
     that ``frame`` has) get the same name, different groups different names.
     """
     columns = [*GROUP, *(name for name in VARIANT if name in frame)]
-    rows = [_plain(row) for row in frame[columns].itertuples(index=False, name=None)]
-    groups = [dict(zip(columns, row, strict=True)) for row in dict.fromkeys(rows)]
+    places = frame.groupby(columns, sort=False, dropna=False).ngroup()
+    rows = frame.loc[~places.duplicated(), columns].itertuples(index=False, name=None)
+    groups = [dict(zip(columns, _plain(row), strict=True)) for row in rows]
     names = [_base_name(group, groups) for group in groups]
     for name in {n for n in names if names.count(n) > 1}:
-        places = [i for i, n in enumerate(names) if n == name]
-        for i, tail in zip(places, _variants([groups[i] for i in places]), strict=True):
+        same = [i for i, n in enumerate(names) if n == name]
+        for i, tail in zip(same, _variants([groups[i] for i in same]), strict=True):
             names[i] = f"{name} {tail}".strip()
     unique = [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
-    known = dict(zip(dict.fromkeys(rows), unique, strict=True))
-    return [known[row] for row in rows]
+    return [unique[place] for place in places]
 
 
 def _base_name(group: dict[str, Any], groups: list[dict[str, Any]]) -> str:
@@ -300,8 +300,9 @@ def _curve(line: Line, unit: str) -> dict[str, Any]:
 
 def _band(line: Line) -> dict[str, Any]:
     assert line.low is not None and line.high is not None
-    x = np.concatenate([line.x, line.x[::-1]]).astype(np.float32)
-    y = np.concatenate([line.high, line.low[::-1]]).astype(np.float32)
+    back = slice(None, None, -max(1, len(line.x) // 100))  # from the end, of long courses every second or third point
+    x = np.concatenate([line.x[back][::-1], line.x[back]]).astype(np.float32)
+    y = np.concatenate([line.high[back][::-1], line.low[back]]).astype(np.float32)
     return {
         "type": "scatter", "x": x, "y": y, "fill": "toself", "fillcolor": line.style.faint(), "line": {"width": 0},
         "mode": "lines", "hoverinfo": "skip", "showlegend": False, "name": f"{line.name}, band",
@@ -309,8 +310,8 @@ def _band(line: Line) -> dict[str, Any]:
 
 
 def _xs(x: np.ndarray) -> dict[str, Any]:
-    if len(x) > 1 and np.all(np.diff(x) == 1):
-        return {"x0": int(x[0]), "dx": 1}
+    if len(x) > 1 and x[0] == round(x[0]) and np.all(np.diff(x) == (step := round(x[1] - x[0]))) and step:
+        return {"x0": int(x[0]), "dx": step}
     return {"x": x.astype(np.float32)}
 
 

@@ -23,6 +23,7 @@ from store.compare.tradeoff import Cost
 QUIET = Style("rgba(128,136,150,0.45)", "solid", "circle")
 MOST = 200  # mean curves that are drawn at all
 MOST_ROWS = 60
+POINTS = {"grey": 80, "others": 2000, "runs": 4500}  # at most: per grey line, of all beyond them, of all single runs
 LOWER_IS_BETTER = ("test_loss", "train_loss", "test_ece_frac", "teacher_kl")
 
 
@@ -31,13 +32,17 @@ def coloured(frame: pd.DataFrame, metric: str) -> list[str]:
 
     ``frame``: as ``queries.mean_curves`` returns it; best by the last value of ``metric``.
     """
-    named = frame if "name" in frame else frame.assign(name=charts.line_names(frame))
-    last = named.sort_values("x").groupby("name", sort=False).tail(1)
+    last = named(frame).sort_values("x").groupby("name", sort=False).tail(1)
     last = last.sort_values("mean", ascending=metric in LOWER_IS_BETTER)
     if len(last) <= charts.MAX_LABELS:
         return [str(name) for name in last["name"]]
     plain = last["method"].map(lambda key: catalogue.label_of(key).family == "plain")
     return [str(name) for name in pd.concat([last[plain], last[~plain]])["name"][: charts.MAX_LABELS]]
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return mean curves with the column name: the name of each line."""
+    return frame if "name" in frame else frame.assign(name=charts.line_names(frame))
 
 
 def courses(frame: pd.DataFrame, *, metric: str, x: str = "epoch", levels: Sequence[tuple[str, float]] = (),
@@ -50,12 +55,14 @@ def courses(frame: pd.DataFrame, *, metric: str, x: str = "epoch", levels: Seque
     ``weight``: of what came before, in an exponential moving average (0 = as measured); the measured mean stays in sight.
     """
     scale = 100.0 if words.MEASURES[metric].unit == "percent" else 1.0
-    frame = frame.assign(name=charts.line_names(frame))
+    frame = named(frame)
     names, lines = coloured(frame, metric), charts.mean_lines(frame, scale, most=MOST)
     loud = [line for line in lines if line.name in names]
     under = [_faint(line) for line in loud if weight]
-    if runs is not None:
-        under += _single(runs.assign(name=runs["setting"].map(frame.set_index("setting")["name"].to_dict())), loud, scale, weight)
+    if runs is not None:  # they show how far the runs are apart, so no band does
+        name_of = dict(zip(frame["setting"], frame["name"], strict=True))
+        under += _single(runs.assign(name=runs["setting"].map(name_of)), loud, scale, weight)
+        loud = [replace(line, low=None, high=None) for line in loud]
     room = charts.MAX_LINES - len(loud) - len(under) - sum(line.low is not None for line in loud)
     quiet = _grey([_smooth(line, weight) for line in lines if line.name not in names], max(1, room))
     end = float(epochs) if x == "epoch" and epochs else max(float(line.x[-1]) for line in lines)
@@ -219,24 +226,36 @@ def _faint(line: Line) -> Line:
 def _grey(lines: list[Line], room: int) -> list[Line]:
     """Return the lines without colour; those beyond ``room`` traces become one, in which they are told apart no more."""
     grey = [replace(line, style=QUIET, weight=1.0, low=None, high=None, named=False) for line in lines]
-    if len(grey) <= room:
-        return grey
-    rest = _joined([(line.x, line.y) for line in grey[room - 1 :]])
-    return [*grey[: room - 1], Line("others", QUIET, *rest, weight=1.0, named=False)]
+    first, rest = (grey, []) if len(grey) <= room else (grey[: room - 1], grey[room - 1 :])
+    own = [replace(line, x=_thin(line.x, POINTS["grey"]), y=_thin(line.y, POINTS["grey"])) for line in first]
+    if not rest:
+        return own
+    most = POINTS["others"] // len(rest)
+    joined = _joined([(_thin(line.x, most), _thin(line.y, most)) for line in rest])
+    return [*own, Line("others", QUIET, *joined, weight=1.0, named=False)]
 
 
 def _single(runs: pd.DataFrame, loud: Sequence[Line], scale: float, weight: float) -> list[Line]:
     """Return the single runs behind each coloured line, as one line with gaps per group."""
+    groups = {name: [part for _, part in rows.groupby("run_id", sort=False)] for name, rows in runs.groupby("name", sort=False)}
+    most = POINTS["runs"] // max(1, sum(map(len, groups.values())))
     found = []
     for line in loud:
         own = [
-            (part["x"].to_numpy(dtype=float), smoothed(part["value"].to_numpy(dtype=float) * scale, weight))
-            for _, part in runs[runs["name"] == line.name].groupby("run_id", sort=False)
+            (_thin(part["x"].to_numpy(dtype=float), most), _thin(smoothed(part["value"].to_numpy(dtype=float), weight), most))
+            for part in groups.get(line.name, ())
         ]
         if len(own) > 1:
+            x, y = _joined(own)
             style = Style(line.style.faint(0.6), "solid", line.style.symbol)
-            found.append(Line(f"{line.name}, one run", style, *_joined(own), weight=0.9, named=False))
+            found.append(Line(f"{line.name}, one run", style, x, y * scale, weight=0.9, named=False))
     return found
+
+
+def _thin(values: np.ndarray, most: int) -> np.ndarray:
+    """Return every second, third, ... of the values, the last among them, so that at most about ``most`` are left."""
+    step = -(-len(values) // max(2, most))
+    return values[::-1][::step][::-1]
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
