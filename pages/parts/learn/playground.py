@@ -13,6 +13,7 @@ import numpy as np
 import streamlit as st
 
 from kdengine.errors import KdError
+from kdengine.rundir import RunDir
 from pages.parts import actions, blocks, fetch, pulse, state, tables, words
 from pages.parts.learn import pictures, tiles
 
@@ -74,8 +75,9 @@ def _nothing(key: str) -> None:
 
 def _finished() -> list[dict[str, Any]]:
     """Return the finished runs that left weights, newest first."""
+    folders = pulse.of().home.runs
     rows = tables.rows(fetch.runs(status="finished", limit=200))
-    return [row for row in rows if fetch.folder(row["run_id"]).best_weights("student").is_file()]
+    return [row for row in rows if RunDir(folders / row["run_id"]).best_weights("student").is_file()]
 
 
 def _networks(key: str, rows: Sequence[Mapping[str, Any]], role: str | None) -> tuple[str, str, str, str | None, int]:
