@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kdengine import __version__, cli_catalogue, labels, runner, suites, terminal
+from kdengine import __version__, cli_catalogue, labels, literature, replications, runner, suites, terminal
 from kdengine.cli_frame import AsJson, Commands, find_home
 from kdengine.errors import SpecError
 from kdengine.home import Home
@@ -158,6 +158,29 @@ def demo(
     home = find_home(as_json)
     specs = _checked(suites.demo_suite(), home)
     _launched(home, runner.launch_suite(home, specs, reuse=not again), "demo suite", not no_follow, as_json)
+
+
+@app.command()
+def replicate(
+    table: Annotated[str, typer.Argument(help="A table of the literature: " + ", ".join(literature.TABLES) + ".")],
+    scale: Annotated[str, typer.Option(help="quick, or the recipe of the literature: paper, crd.")] = replications.QUICK,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each row and column.")] = 3,
+    data: Annotated[list[str] | None, typer.Option(help="quick: a dataset that stands in. Repeatable.")] = None,
+    printed_networks: Annotated[bool, typer.Option("--printed-networks", help="quick: no smaller ones in their place.")] = False,
+    column: Annotated[list[str] | None, typer.Option(help="Train this column alone, such as resnet56-resnet20.")] = None,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train what is missing of a table of the literature; the page Compare shows it beside the printed numbers."""
+    home = find_home(as_json)
+    found = literature.find(table)
+    how = replications.Scale(
+        replications.scale_of(scale), seeds, tuple(data or (replications.STAND_IN,)), printed_networks,
+        replications.columns_named(found, column or found.first),
+    )  # fmt: skip
+    specs = _checked([trial.spec for trial in replications.trials(found, how, home)], home)
+    suite = replications.suite_of(found, how)
+    _launched(home, runner.launch_suite(home, specs, reuse=True), f"suite {suite}", not no_follow, as_json)
 
 
 @app.command()

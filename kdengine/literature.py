@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kdengine.replications import FEW_DEEP, MORE, Claim, Column, Params, Place, Replication, Row
+from kdengine.errors import UnknownKey, unknown
+from kdengine.replications import FEW_DEEP, Claim, Column, Params, Place, Replication, Row
 
 CHEN = "Chen et al. 2024"
 CHEN_URL = "https://doi.org/10.30564/jcsr.v6i4.7344"
@@ -41,7 +42,7 @@ def _each(rows: Iterable[str], other: str) -> tuple[tuple[Place, Place], ...]:
 
 FIG7 = Replication(
     key="fig7", title="Ten-epoch race (figure 7)", source=CHEN, where="figure 7", url=CHEN_URL, recipe="paper", epochs=10,
-    smaller=SMALLER, images=MORE,  # a student that sees less than its teacher cannot reach it
+    smaller=SMALLER, images=600, teacher_images=600,  # who sees less than the teacher cannot reach it
     shows="How close students come to their teacher within ten epochs, with each way of teaching.",
     columns=TAUGHT_CIFAR[:1],
     rows=(
@@ -178,3 +179,14 @@ CRD_OTHER = _crd_table(
 )  # fmt: skip
 
 TABLES: dict[str, Replication] = {table.key: table for table in (FIG8, FIG7, NETWORKS, DATASETS, CRD, CRD_OTHER)}
+
+
+def find(key: str) -> Replication:
+    """Return the table called ``key``.
+
+    Raises:
+        UnknownKey: there is none of that name; the nearest one is suggested.
+    """
+    if key not in TABLES:
+        raise UnknownKey(unknown("table", key, list(TABLES)))
+    return TABLES[key]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kdengine import catalogue, datasets
+from kdengine.errors import UnknownKey, unknown
 from kdengine.home import Home
 from kdengine.spec import RunSpec, Scalar
 
@@ -86,7 +87,7 @@ class Replication:
     """One table. ``source`` and ``page`` name its numbers in ``published`` ("" = it prints none). ``recipe``: the source's own.
 
     ``epochs``: where it stopped earlier than the recipe. ``smaller``: networks that stand for larger ones at ``quick``.
-    ``images``: what a student sees there. ``first``: columns that are trained unless others are chosen, () = all.
+    ``images``, ``teacher_images``: what they see there. ``first``: columns that are trained unless others are chosen, () = all.
     """
 
     key: str
@@ -104,6 +105,7 @@ class Replication:
     epochs: int | None = None
     smaller: Mapping[str, str] = field(default_factory=dict)
     images: int = FEW
+    teacher_images: int = MORE
     first: tuple[str, ...] = ()
 
 
@@ -140,6 +142,22 @@ def suite_of(table: Replication, scale: Scale) -> str:
     if scale.recipe == QUICK and scale.printed_networks:
         parts.append("printed")
     return "-".join(parts)[:64]
+
+
+def scale_of(name: str) -> str:
+    """Return ``name`` where it is a scale. Raises ``UnknownKey`` otherwise."""
+    if name not in SCALES:
+        raise UnknownKey(unknown("scale", name, list(SCALES)))
+    return name
+
+
+def columns_named(table: Replication, keys: Iterable[str]) -> tuple[str, ...]:
+    """Return ``keys`` where they are columns of the table. Raises ``UnknownKey`` for the first that is none."""
+    known, wanted = [column.key for column in table.columns], tuple(keys)
+    for key in wanted:
+        if key not in known:
+            raise UnknownKey(unknown("column", key, known))
+    return wanted
 
 
 def columns_of(table: Replication, scale: Scale) -> tuple[Column, ...]:
@@ -230,7 +248,7 @@ def _spec(table: Replication, row: Row, column: Column, scale: Scale, seed: int,
     else:
         values["teacher"] = stand_in(table, scale, teacher or "")
         if quick:
-            values |= {"teacher_epochs": TEACHER_EPOCHS, "teacher_train_images": min(MORE, images)}
+            values |= {"teacher_epochs": TEACHER_EPOCHS, "teacher_train_images": min(table.teacher_images, images)}
     return RunSpec(
         **values, method=row.method, student=stand_in(table, scale, student or ""), seed=seed, suite=suite_of(table, scale),
         peers=tuple(stand_in(table, scale, peer) for peer in row.peers),

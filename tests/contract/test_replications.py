@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from kdengine import check, datasets, replications
+from kdengine import check, datasets, replications, runner
+from kdengine.cli import app
 from kdengine.errors import UnknownKey
 from kdengine.home import Home
 from kdengine.literature import CRD, CRD_OTHER, DATASETS, FIG7, FIG8, NETWORKS, TABLES
 from kdengine.replications import Scale
+from kdengine.rundir import run_dirs
 from kdengine.spec import RECIPES
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "store/published.csv"
@@ -90,6 +94,21 @@ def test_every_printed_number_of_the_benchmark_has_a_cell(home: Home) -> None:
         printed = Counter((r["method"], r["student"], r["teacher"]) for r in rows if r["page"] == table.page and r["teacher"])
         cells = [t.spec for t in replications.trials(table, Scale("crd", 1), home) if t.row not in ("teacher", "base")]
         assert printed == Counter((s.method, s.student, s.teacher) for s in cells)
+
+
+def test_racers_see_what_their_teacher_sees(home: Home) -> None:
+    assert len({t.spec.train_images for t in replications.trials(FIG7, Scale(), home)}) == 1
+
+
+def test_a_table_can_be_queued_from_the_command_line(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "tick", lambda home: [])
+    said = CliRunner().invoke(app, ["replicate", "fig8", "--seeds", "1", "--no-follow", "--json"])
+    assert said.exit_code == 0, said.output
+    assert {row["spec"]["suite"] for row in json.loads(said.stdout)} == {"fig8-quick"} and len(run_dirs(home)) == 5
+    again = CliRunner().invoke(app, ["replicate", "fig8", "--seeds", "1", "--no-follow", "--json"])
+    assert again.exit_code == 0 and len(run_dirs(home)) == 5, "nothing is trained twice"
+    for words in (["fig9"], ["fig8", "--scale", "fast"], ["crd", "--column", "resnet56-resnet8"]):
+        assert CliRunner().invoke(app, ["replicate", *words]).exit_code == 2
 
 
 def test_stand_ins_are_here_already(home: Home) -> None:
