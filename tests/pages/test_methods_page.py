@@ -64,7 +64,7 @@ def test_cards_say_what_was_measured(visit: Visit, home: Home, seeded: Seeded) -
     assert set(costs.index) == set(CURVES)
     for key in CURVES:
         assert f"{costs.loc[key, 'cost_x']:.1f} × the time of labels only" in text
-        assert f"best here: {words.percent(board.loc[key, 'best_mean_frac'])} (digits)" in text
+        assert f"best here: {words.percent(board.loc[key, 'best_mean_frac'])} (digits, n = 2)" in text
     assert text.count("cost –") == len(LABELS) - len(CURVES)
 
 

@@ -6,6 +6,8 @@ starts and stops downloads through ``kdengine.fetching``. Never: torch, a downlo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -133,9 +135,8 @@ def strips(root: str, key: str, folder: str) -> dict[int, bytes]:
 
 
 def _no_pixels(card: DatasetCard) -> None:
-    with st.container(border=True):
-        st.markdown(f"Real images of {card.title} appear here when it has been fetched and read once.")
-        standing(card, "samples")
+    st.markdown(f"Real images of {card.title} appear here when it has been fetched and read once.")
+    standing([card], "samples", lambda card: f"**{words.escaped(card.title)}**")
 
 
 # ---- what is on this disk ----------------------------------------------------------------------------------------------------
@@ -144,9 +145,7 @@ def _no_pixels(card: DatasetCard) -> None:
 def shelf(cards: dict[str, DatasetCard]) -> None:
     """List all datasets with where they are, and a button for each that is not here."""
     st.subheader("All datasets", anchor=False)
-    for card in cards.values():
-        with st.container(border=True):
-            standing(card, "shelf", described=True)
+    standing(list(cards.values()), "shelf", description)
 
 
 def description(card: DatasetCard) -> str:
@@ -158,24 +157,35 @@ def description(card: DatasetCard) -> str:
     return f"{name}  \n:gray[{lines[0]}]  \n:gray[{lines[1]}]"
 
 
-def standing(card: DatasetCard, place: str, *, described: bool = False) -> None:
-    """Draw how a dataset stands, live while it is being fetched: on disk, on its way, failed, or a button."""
+def standing(cards: Sequence[DatasetCard], place: str, describe: Callable[[DatasetCard], str]) -> None:
+    """Draw how datasets stand, live: on disk, on their way, failed, or a button; ``place``: where on the page."""
     home = pulse.of().home
-    was = fetching.view(home, card.key)
+
+    def views() -> dict[str, fetching.View]:
+        return {card.key: fetching.view(home, card.key) for card in cards}
 
     def body() -> None:
-        """The live part."""
-        now = fetching.view(home, card.key)
-        state.settle((was.state, was.decoded), (now.state, now.decoded))
-        here = st.container()
-        if described:
-            left, here = st.columns([3, 2], gap="medium", vertical_alignment="center")
-            left.markdown(description(card))
-        with here:
-            _where(card, now, place)
-        blocks.problems(now.problems, "It could not be read" if now.state == "here" else f"{card.title} could not be fetched")
+        """The live part: one for all, because each costs the server something at every tick."""
+        now = views()
+        state.settle(_marks(was), _marks(now))
+        for card in cards:
+            with st.container(border=True):
+                left, right = st.columns([3, 2], gap="medium", vertical_alignment="center")
+                left.markdown(describe(card))
+                with right:
+                    _where(card, now[card.key], place)
+                _problems(card, now[card.key])
 
-    state.live(body, busy=was.state == "fetching")
+    was = views()
+    state.live(body, busy=any(view.state == "fetching" for view in was.values()))
+
+
+def _marks(views: dict[str, fetching.View]) -> list[tuple[str, bool]]:
+    return [(view.state, view.decoded) for view in views.values()]
+
+
+def _problems(card: DatasetCard, now: fetching.View) -> None:
+    blocks.problems(now.problems, "It could not be read" if now.state == "here" else f"{card.title} could not be fetched")
 
 
 def _where(card: DatasetCard, now: fetching.View, place: str) -> None:

@@ -90,13 +90,14 @@ GLOSSARY: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 
 SHORT, LONG = 60, 100  # characters of LaTeX: up to SHORT any screen has room, beyond LONG a phone has none at full size
+DEPTH = r"\rule[-1.2em]{0em}{1em}"  # room below, where a display would cut the foot of a fraction
 JOURNALS = {"Nature", "arXiv"}  # every other venue of our cards is a conference
 
 
 def formula_lines(formula: str) -> list[str]:
     r"""Return the formulas of a LaTeX text that stand side by side (``,\quad``), one each, long ones with a line per term."""
     lines = [line.strip() for line in re.split(r",\s*\\q?quad", formula)]
-    return [_by_terms(line) for line in lines if line]
+    return [_by_terms(line) + (DEPTH if r"\frac" in line else "") for line in lines if line]
 
 
 def _by_terms(line: str) -> str:

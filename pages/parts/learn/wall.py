@@ -163,8 +163,8 @@ def best_html(key: str, known: Measured) -> str:
     if key not in known.bests:
         return "no result here yet"
     best = known.bests[key]
-    text = f"Best epoch on test, mean over {words.count(best.n, 'seed')}, {best.networks}"
-    return _hint(f"best here: {words.percent(best.frac)} ({escape(best.dataset)})", text)
+    how = f"Best epoch on test, mean over {words.count(best.n, 'seed')}, {best.networks}"
+    return _hint(f"best here: {words.percent(best.frac)} ({best.dataset}, n = {best.n})", how)
 
 
 def _marks(label: Label) -> str:
