@@ -8,17 +8,18 @@ import streamlit as st
 from pages.parts import actions, blocks, fetch, labelling, state, tables, words
 
 FILTERS = (("status", "Status"), ("method", "Method"), ("dataset", "Data"), ("suite", "Suite"), ("tag", "Tag"))
+WIDTH = 165  # of a filter, pixels: two beside one another on a phone
 
 
 def choose() -> dict[str, tuple[str, ...]]:
     """Draw the filters, their values kept in the URL, and return what is chosen."""
     offered = fetch.ask("choices")
-    columns = st.columns(len(FILTERS))
     chosen = {}
-    for column, (name, title) in zip(columns, FILTERS, strict=True):
-        with column:
+    with st.container(horizontal=True):
+        for name, title in FILTERS:
             titles = dict(zip(offered[name], offered[name], strict=True))
-            chosen[name] = tuple(state.choice(st.multiselect, title, titles, name=name, default=[], placeholder="all"))
+            picked = state.choice(st.multiselect, title, titles, name=name, default=[], placeholder="all", width=WIDTH)
+            chosen[name] = tuple(picked)
     return chosen
 
 

@@ -40,7 +40,15 @@ LIGHT_LATE = {
     "kdengine.replications": {"kdengine.check"},  # completes the specs of a table that is queued
 }
 PAGES_WITH_TORCH = {"pages.train", "pages.methods", "pages.about_networks_data"}
-TORCH_ROOMS = {"kdengine.check", "kdengine.methods", "kdengine.models", "kdengine.losses", "kdengine.data", "kdengine.playground", "kdengine.latency"}
+TORCH_ROOMS = {
+    "kdengine.check",
+    "kdengine.methods",
+    "kdengine.models",
+    "kdengine.losses",
+    "kdengine.data",
+    "kdengine.playground",
+    "kdengine.latency",
+}
 PURE_PARTS = {
     "pages.parts.charts", "pages.parts.words", "pages.parts.tables", "pages.parts.compare.figures",
     "pages.parts.compare.pair_figures", "pages.parts.learn.pictures", "pages.parts.learn.diagram", "pages.parts.learn.figures",

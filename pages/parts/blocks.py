@@ -23,7 +23,9 @@ from pages.parts.words import escaped as escaped
 WIDTH = 1280
 MISREAD = "Part of this link means nothing here; the rest of it is shown"
 # Streamlit tints a link that has the keyboard's focus so faintly that nobody sees it
-FOCUS = "<style>a:focus-visible, [role=tab]:focus-visible {outline: 2px solid currentColor !important; outline-offset: 1px}</style>"
+FOCUS = (
+    "<style>a:focus-visible, [role=tab]:focus-visible {outline: 2px solid currentColor !important; outline-offset: 1px}</style>"
+)
 BAR = {"displayModeBar": False, "displaylogo": False, "responsive": True}
 
 

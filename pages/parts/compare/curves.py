@@ -8,14 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from kdengine import catalogue
 from pages.parts import blocks, fetch, state, words
-from pages.parts.compare import figures, selection
+from pages.parts.compare import figures, findings, selection
 from pages.parts.compare.selection import Chosen
 
 PANELS = 4
+Levels = tuple[tuple[str, float], ...]
 ACCURACY = "test_top1_frac"
 LEVELS = {"teacher": "Teacher", "alone": "Student alone", "printed": "Published values", "runs": "Single runs"}
 HELP = {
@@ -81,23 +83,33 @@ def _choose() -> View:
 
 def _panel(chosen: Chosen, data: pd.DataFrame, dataset: str, view: View, *, alone: bool) -> None:
     own = chosen.students[chosen.students["dataset"] == dataset]
-    names = figures.coloured(data, view.metric)
-    figure = figures.courses(
-        data, metric=view.metric, x=view.x, weight=view.weight, epochs=int(own["epochs"].max()), height=460 if alone else 400,
-        levels=_levels(chosen, own, view) if view.metric == ACCURACY else (),
-        printed=_printed(own, dataset) if view.metric == ACCURACY and "printed" in view.shown else None,
-        runs=_runs(chosen, data, names, view) if "runs" in view.shown else None,
-    )  # fmt: skip
+    levels = _levels(chosen, own, view) if view.metric == ACCURACY else ()
+    height = 460 if alone else 400
+    figure, others = _drawn(findings.moment(), chosen.ids, dataset, view, levels, height, _chosen=chosen, _data=data)
     if not alone:
         st.subheader(dataset, anchor=False)
     blocks.chart(figure, f"curves-{dataset}", alt=f"{words.MEASURES[view.metric].title} on {dataset}, one line per method")
-    others = len(data.drop_duplicates("setting")) - len(names)
     if others > 0:
         st.caption(f"In colour the student alone and the best; the other {others} in grey. Choose methods above to colour them.")
 
 
-def _levels(chosen: Chosen, own: pd.DataFrame, view: View) -> tuple[tuple[str, float], ...]:
-    levels: tuple[tuple[str, float], ...] = ()
+@st.cache_resource(max_entries=60, show_spinner=False)
+def _drawn(moment: tuple[str, int], ids: tuple[str, ...], dataset: str, view: View, levels: Levels, height: int,
+           _chosen: Chosen, _data: pd.DataFrame) -> tuple[go.Figure, int]:  # fmt: skip
+    """Return the figure of one dataset and how many of its lines are grey; kept by all but what begins with a bar."""
+    own = _chosen.students[_chosen.students["dataset"] == dataset]
+    data = figures.named(_data)
+    names = figures.coloured(data, view.metric)
+    figure = figures.courses(
+        data, metric=view.metric, x=view.x, weight=view.weight, epochs=int(own["epochs"].max()), height=height, levels=levels,
+        printed=_printed(own, dataset) if view.metric == ACCURACY and "printed" in view.shown else None,
+        runs=_runs(_chosen, data[data["name"].isin(names)], view) if "runs" in view.shown else None,
+    )  # fmt: skip
+    return figure, data["name"].nunique() - len(names)
+
+
+def _levels(chosen: Chosen, own: pd.DataFrame, view: View) -> Levels:
+    levels: Levels = ()
     if "teacher" in view.shown:
         levels += fetch.teacher_levels(chosen.rows[chosen.rows["dataset"].isin(own["dataset"])])
     plain = [key for key, label in catalogue.labels().items() if label.family == "plain"]
@@ -113,9 +125,7 @@ def _printed(own: pd.DataFrame, dataset: str) -> pd.DataFrame:
     return found.merge(own[["method", "student", "teacher"]].fillna({"teacher": ""}).drop_duplicates())
 
 
-def _runs(chosen: Chosen, data: pd.DataFrame, names: list[str], view: View) -> pd.DataFrame:
-    named = data.assign(name=figures.charts.line_names(data))
-    settings = set(named.loc[named["name"].isin(names), "setting"])
-    results = chosen.results[chosen.results["setting"].isin(settings)]
+def _runs(chosen: Chosen, data: pd.DataFrame, view: View) -> pd.DataFrame:
+    results = chosen.results[chosen.results["setting"].isin(data["setting"])]
     values = fetch.ask("curves", tuple(results["run_id"]), view.metric, view.x)
     return values.merge(results[["run_id", "setting"]], on="run_id")

@@ -8,15 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from pages.parts import fetch, pulse
+from pages.parts import pulse
 from store import queries
 
 
 @st.cache_data(max_entries=300, show_spinner=False)
-def _found(root: str, version: int, question: str, ids: tuple[str, ...], args: tuple[Any, ...], more: tuple[Any, ...]) -> Any:
+def _found(moment: tuple[str, int], question: str, ids: tuple[str, ...], args: tuple[Any, ...], more: tuple[Any, ...]) -> Any:
     module, _, name = question.partition(".")
     results = queries.results(pulse.of().store, ids)
     return getattr(importlib.import_module(f"store.compare.{module}"), name)(results, *args, **dict(more))
@@ -24,11 +23,10 @@ def _found(root: str, version: int, question: str, ids: tuple[str, ...], args: t
 
 def of(question: str, ids: tuple[str, ...], *args: Any, **more: Any) -> Any:
     """Return ``store.compare.<question>``, such as "stats.ranking", of the results of the runs ``ids`` and what else it takes."""
+    return _found(moment(), question, ids, args, tuple(sorted(more.items())))
+
+
+def moment() -> tuple[str, int]:
+    """Return the home and its data version: what was found is kept for these."""
     heart = pulse.of()
-    return _found(str(heart.home.root), heart.store.data_version, question, ids, args, tuple(sorted(more.items())))
-
-
-def published() -> pd.DataFrame:
-    """Return the results from the literature."""
-    found: pd.DataFrame = fetch.ask("published")
-    return found
+    return str(heart.home.root), heart.store.data_version

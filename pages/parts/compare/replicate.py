@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -26,6 +26,7 @@ from store.compare.replicate import Progress, Verdict
 from store.export import tables as export
 
 SEEDS = {str(n): words.count(n, "seed") for n in (1, 2, 3, 5)}
+LONG_S = 86_400.0  # from here on training is not what the page suggests first
 VERBS = ("train", "resume", "stop")
 NETWORKS = {"small": "Small stand-ins", "printed": "As printed"}
 
@@ -87,8 +88,9 @@ def _choose() -> tuple[Replication, Scale]:
         )  # fmt: skip
         seeds = int(state.choice(st.selectbox, "Seeds", SEEDS, name="seeds", default="3", width=110))
         data, printed = _stand_ins(table) if recipe == QUICK else ((replications.STAND_IN,), False)
-    columns = () if replications.by_dataset(table) else _pairs(table)
-    return table, Scale(recipe, seeds, data, printed, columns)
+    if replications.by_dataset(table):
+        return table, Scale(recipe, seeds, data, printed)
+    return table, Scale(recipe, seeds, data[:1], printed, _pairs(table))
 
 
 def _stand_ins(table: Replication) -> tuple[tuple[str, ...], bool]:
@@ -193,7 +195,10 @@ def _train(wanted: Wanted, progress: Progress) -> None:
     what = words.count(len(progress.missing), "run") + (f" and {words.count(len(first), 'teacher')}" if first else "")
     seconds = _seconds(wanted, _keys(progress.missing), _keys(first), pulse.of().store.data_version)
     label = f"Train what is missing: {what} ({words.roughly(seconds)})"
-    if st.button(label, type="primary", icon=":material/play_arrow:", key="replicate-train"):
+    kind: Literal["primary", "secondary"] = "primary" if seconds < LONG_S else "secondary"
+    if seconds >= LONG_S:
+        st.caption("That is long for this machine; the same link works where there is a faster one.")
+    if st.button(label, type=kind, icon=":material/play_arrow:", key="replicate-train"):
         actions.launch_missing(key, [trial.spec for trial in progress.missing])
         st.rerun()
 

@@ -50,9 +50,9 @@ def choose(*, counts: bool = True) -> Chosen:
     suites = fetch.ask("suites")["suite"].tolist()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         suite = _suite(suites)
-        students = fetch.students(fetch.runs(suite=None if suite == ALL else suite))
+        students = _students(fetch.runs(suite=None if suite == ALL else suite))
         offered = options(students)
-        chosen = _filters(offered)
+        chosen = _filters(offered, students)
         which = _which() if counts else next(iter(_given("which", COUNTED)), "best")
     known = {name: list(titles) for name, titles in offered.items()}
     name_unknown({"suite": [*suites, ALL], "which": list(COUNTED)} | known)
@@ -119,7 +119,7 @@ def options(students: pd.DataFrame) -> dict[str, dict[str, str]]:
         "tag": _same(sorted({tag for tags in students["tags"] for tag in tags})),
         "seed": _same([str(seed) for seed in sorted(set(students["seed"]))]),
         "status": {s: known.word for s, known in words.STATUSES.items() if (students["status"] == s).any()},
-        "ids": {row["run_id"]: blocks.run_title(row) for row in tables.rows(students)},
+        "ids": _same(students["run_id"]),
     }
 
 
@@ -152,7 +152,13 @@ def _suite(suites: list[str]) -> str:
     return str(state.choice(st.selectbox, "Suite", titles, name="suite", default=newest))
 
 
-def _filters(offered: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+def _students(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs to choose from: students, and what the link names itself."""
+    named = rows["run_id"].isin([*fetch.students(rows)["run_id"], *state.chosen_all("ids")])
+    return rows[named]
+
+
+def _filters(offered: Mapping[str, Mapping[str, str]], students: pd.DataFrame) -> dict[str, list[str]]:
     chosen = {name: _several(name, title, offered[name]) for name, title in IN_VIEW.items() if len(offered[name]) > 1}
     used = sum(bool(_given(name, offered[name])) for name in MORE)
     label = f"More filters ({used})" if used else "More filters"
@@ -160,8 +166,9 @@ def _filters(offered: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     for name, title in MORE.items():
         chosen[name] = _given(name, offered[name])
         if box.open and (len(offered[name]) > 1 or chosen[name]):  # while it is closed, the URL holds what was chosen there
+            titles = {row["run_id"]: blocks.run_title(row) for row in tables.rows(students)} if name == "ids" else offered[name]
             with box:
-                chosen[name] = _several(name, title, offered[name])
+                chosen[name] = _several(name, title, titles)
     return chosen
 
 

@@ -32,13 +32,14 @@ def draw(chosen: Chosen) -> None:
             st.markdown("No run has finished yet; the table holds finished runs.")
             return
         _take_away(pivot, delta)
-    _grid(grid.grid(pivot, delta), len(pivot.rows), "pivot")
+    longest = max(len(name) for name in pivot.rows["name"])
+    _grid(grid.grid(pivot, delta), len(pivot.rows), longest, "pivot")
     blocks.note(export.about(pivot, "to_published" if delta == "to_published" else "mean"), _legend(pivot, delta))
     _missing(chosen, pivot)
     box = blocks.drawer("Every number of every cell, published ones with source and link", "cells")
     if box is not None:
         with box:
-            _grid(grid.details(pivot), int((~pivot.cells["missing"]).sum()), "cells")
+            _grid(grid.details(pivot), int((~pivot.cells["missing"]).sum()), longest, "cells")
 
 
 def _pivot(chosen: Chosen, delta: str) -> Pivot:
@@ -52,13 +53,17 @@ def _pivot(chosen: Chosen, delta: str) -> Pivot:
     return found
 
 
-def _grid(shown: grid.Table, rows: int, key: str) -> None:
+def _grid(shown: grid.Table, rows: int, letters: int, key: str) -> None:
+    """Draw a table of ``rows`` rows as wide as what is in it; the methods, of at most ``letters`` letters, stay in view."""
+    width = min(220, max(90, 24 + 8 * letters))
     config = {name: blocks.KINDS[column.kind](column) for name, column in shown.columns.items()}
-    config["Method"] = st.column_config.TextColumn(pinned=True, help=shown.columns["Method"].meaning)
+    config["Method"] = st.column_config.TextColumn(pinned=True, width=width, help=shown.columns["Method"].meaning)
     if "Link" in shown.columns:
         config["Link"] = st.column_config.LinkColumn(display_text="open")
     height = min(MOST_PX, HEAD_PX + ROW_PX * rows)
-    st.dataframe(shown.frame, column_config=config, hide_index=True, key=key, height=height, placeholder=grid.NOTHING)
+    st.dataframe(
+        shown.frame, column_config=config, hide_index=True, key=key, height=height, width="content", placeholder=grid.NOTHING
+    )  # fmt: skip
 
 
 def _legend(pivot: Pivot, delta: str) -> str:

@@ -51,7 +51,7 @@ def front(points: pd.DataFrame, unit: str) -> str:
     best = points[points["front"]].sort_values("cost_mean").to_dict("records")
     who = words.listed([_offer(row, scale, shown) for row in best])
     verb = "is" if len(best) == 1 else "are"
-    return f"{who} {verb} on the front: nothing else is as accurate for less, by the means."
+    return f"{who} {verb} on the front: nothing else is as accurate for less, going by the means."
 
 
 def _offer(row: dict[Hashable, Any], scale: float, unit: str) -> str:
