@@ -41,7 +41,7 @@ class Case:
 CASES = (
     Case("home", "home", target_ms=150),
     Case("runs, 1,000 rows", "runs", target_ms=150),
-    Case("compare, 20 curves", "compare", {"suite": SUITE, "dataset": "cifar10", "methods": "FIRST20"}, 150),
+    Case("compare, 20 curves", "compare", {"suite": SUITE, "dataset": "cifar10", "method": "FIRST20"}, 150),
     Case("compare, all 96 groups", "compare", {"suite": SUITE}),
     Case("compare, full pivot", "compare", {"suite": SUITE, "tab": "table"}, 400),
     Case("compare, ranking", "compare", {"suite": SUITE, "dataset": "cifar10", "tab": "ranking"}, 400),
