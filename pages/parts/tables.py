@@ -19,6 +19,8 @@ from pages.parts import words
 
 Kind = Literal["text", "number", "percent", "progress", "sparkline", "wide", "list"]
 SPARK_POINTS = 40
+MOST_COLOURED = 300  # rows; colouring a row costs more than all the rest of it, and its mark says the same
+TIMED = ["status", "position", "expected_at", "eta_s"]
 HEX = {
     "gray": "#7d828b",
     "blue": "#3b82d6",
@@ -63,7 +65,8 @@ RUNS: dict[str, Column] = {
 
 
 def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime | None = None) -> Table:
-    """Return the table of runs, one row per row of ``frame`` (as ``queries.runs`` returns them), statuses in words and colour.
+    """Return the table of runs, one row per row of ``frame`` (as ``queries.runs`` returns them), statuses in words and, where
+    there are not too many, in colour.
 
     Tags and notes are left out where no run has any.
     """
@@ -76,7 +79,7 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
             "Data": frame["dataset"].to_list(),
             "Seed": frame["seed"].to_list(),
             "Progress": [100 * _share(e, n) for e, n in zip(frame["epoch"], frame["epochs"], strict=True)],
-            "Left": [left(row, moment) for row in rows(frame)],
+            "Left": [left(row, moment) for row in rows(frame.filter(TIMED))],
             "Best": [100 * v if not words.missing(v) else None for v in frame["best_top1_frac"]],
             "Curve": [_points(c) for c in frame["curve"]],
             "Suite": [s if not words.missing(s) else "" for s in frame["suite"]],
@@ -89,9 +92,11 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
     unused = [name for name in ("Tags", "Note") if not shown[name].astype(bool).any()]
     leave_out = (*leave_out, *unused)
     shown = shown.drop(columns=list(leave_out))
+    columns = {name: column for name, column in RUNS.items() if name not in leave_out}
+    if not 0 < len(shown) <= MOST_COLOURED:
+        return Table(shown, columns)
     colours = [f"color: {HEX[words.STATUSES[s].colour]}; font-weight: 600" for s in frame["status"]]
-    styled = shown.style.apply(lambda _: colours, subset=["Status"], axis=0) if len(shown) else shown
-    return Table(styled, {name: column for name, column in RUNS.items() if name not in leave_out})
+    return Table(shown.style.apply(lambda _: colours, subset=["Status"], axis=0), columns)
 
 
 def most_pressing(frame: pd.DataFrame) -> pd.DataFrame:

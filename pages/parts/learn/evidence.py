@@ -112,6 +112,7 @@ def board_of(mine: pd.DataFrame, key: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else own_rows
 
 
+OURS = ["dataset", "student", "teacher", "peers", "n", "best_mean_frac", "last_mean_frac", "mean_frac", "std_frac"]
 PUBLISHED: dict[str, str] = {
     "Data": "dataset",
     "Published": "test accuracy in percent as printed, ± where the source gives it, and its n",
@@ -131,7 +132,8 @@ def published_table(published: pd.DataFrame, mine: pd.DataFrame) -> pd.DataFrame
 
     ``published``: rows of the table of that name; ``mine``: as ``own`` returns it.
     """
-    ours = [_ours(row, mine) for row in tables.rows(published)]
+    known = tables.rows(mine.sort_values(["n", "mean_frac"], ascending=False)[OURS])
+    ours = [_ours(row, known) for row in tables.rows(published)]
     rows = published.assign(_mean=[o[0] if o else float("nan") for o in ours], _text=[o[1] if o else "–" for o in ours])
     rows = rows.sort_values(
         ["_mean", "dataset", "student", "teacher"], key=lambda c: c.isna() if c.name == "_mean" else c, kind="stable"
@@ -204,20 +206,21 @@ def points(frac: float) -> str:
     return "–" if words.missing(frac) else f"{100 * frac:+.1f}".replace("-", "−")
 
 
-def _ours(row: dict[str, Any], mine: pd.DataFrame) -> tuple[float, str] | None:
-    """Return the mean of our runs that a published row can be held against, and how it is written."""
-    same = mine[(mine["dataset"] == row["dataset"]) & (mine["student"] == row["student"])]
-    other = row["teacher"] if not words.missing(row["teacher"]) else None
-    same = same[same["teacher"].isna()] if other is None else same[same["teacher"] == other]
-    if not words.missing(row["peers"]):
-        same = same[[list(peers) == [row["peers"]] for peers in same["peers"]]]
-    if same.empty:
+def _ours(row: dict[str, Any], mine: list[dict[str, Any]]) -> tuple[float, str] | None:
+    """Return the mean of our runs that a published row can be held against, and how it is written; ``mine``: most seeds first."""
+    same = (own for own in mine if all(_same(row[name], own[name]) for name in ("dataset", "student", "teacher")))
+    best = next((own for own in same if words.missing(row["peers"]) or list(own["peers"]) == [row["peers"]]), None)
+    if best is None:
         return None
     which = "last" if row["which"] == "last" else "best"
-    best = same.sort_values(["n", "mean_frac"], ascending=False).iloc[0]
     mean = float(best[f"{which}_mean_frac"])
     spread = words.spread(mean, best["std_frac"] if which == "best" else None)
     return mean, f"{spread} ({which}, n = {int(best['n'])})"
+
+
+def _same(printed: Any, own: Any) -> bool:
+    """Say whether two names are one; what is missing is the same as what is missing."""
+    return bool(words.missing(own) if words.missing(printed) else printed == own)
 
 
 def _spreads(frame: pd.DataFrame, prefix: str) -> list[str]:

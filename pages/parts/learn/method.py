@@ -11,11 +11,12 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from kdengine.catalogue import Label
 from pages.parts import blocks, charts, fetch, state, tables, words
-from pages.parts.compare import selection
+from pages.parts.compare import findings, selection
 from pages.parts.learn import diagram, evidence, reading, wall
 
 SECTIONS = {"results": "Results", "play": "Play with its loss", "knobs": "Knobs", "source": "Source", "cite": "Cite"}
@@ -87,8 +88,7 @@ def play(label: Label) -> None:
 def results(label: Label) -> None:
     """Draw what was measured here, then what was published, then the newest runs."""
     rows = fetch.runs(method=(label.key,), limit=10)
-    compared = fetch.runs(method=tuple({label.key, *evidence.plain_methods()}), status="finished")
-    mine = evidence.own(fetch.ask("results", tuple(compared["run_id"])), label.key)
+    mine = _own(findings.moment(), label.key)
     st.subheader("Measured here", anchor=False)
     if mine.empty:
         st.markdown("Nothing has been measured here yet. Train a student this way, and its accuracy will stand here.")
@@ -107,6 +107,13 @@ def results(label: Label) -> None:
             for row in tables.rows(rows):
                 blocks.run_line(row)
         st.page_link("pages/runs.py", label="All of its runs", icon=":material/list:", query_params={"method": label.key})
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _own(moment: tuple[str, int], key: str) -> pd.DataFrame:
+    """Return a method's own results, see ``evidence.own``; kept for the moment of the store."""
+    compared = fetch.runs(method=tuple({key, *evidence.plain_methods()}), status="finished")
+    return evidence.own(fetch.ask("results", tuple(compared["run_id"])), key)
 
 
 def _published(label: Label, mine: Any) -> None:
