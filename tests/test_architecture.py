@@ -50,7 +50,7 @@ TORCH_ROOMS = {
     "kdengine.latency",
 }
 PURE_PARTS = {
-    "pages.parts.charts", "pages.parts.words", "pages.parts.tables", "pages.parts.compare.figures",
+    "pages.parts.charts", "pages.parts.room", "pages.parts.words", "pages.parts.tables", "pages.parts.compare.figures",
     "pages.parts.compare.pair_figures", "pages.parts.learn.pictures", "pages.parts.learn.diagram", "pages.parts.learn.figures",
 }  # fmt: skip
 

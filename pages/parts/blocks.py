@@ -139,7 +139,7 @@ def chart(figure: go.Figure, key: str, *, alt: str, zoom: bool = True) -> None:
 
 
 KINDS: dict[str, Any] = {
-    "text": lambda c: st.column_config.TextColumn(help=c.meaning),
+    "text": lambda c: st.column_config.TextColumn(help=c.meaning, width=c.width),
     "list": lambda c: st.column_config.ListColumn(help=c.meaning, width=140),
     "wide": lambda c: st.column_config.TextColumn(help=c.meaning, alignment="right"),
     "number": lambda c: st.column_config.NumberColumn(help=c.meaning, width="small"),

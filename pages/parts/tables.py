@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -32,10 +33,11 @@ HEX = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How one column is shown: its ``kind``, and what it means (the tooltip of its head)."""
+    """How one column is shown: its ``kind``, what it means (the tooltip of its head), and its width, pixels; None = by itself."""
 
     kind: Kind
     meaning: str = ""
+    width: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,17 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
     unused = [name for name in ("Tags", "Note") if not shown[name].astype(bool).any()]
     leave_out = (*leave_out, *unused)
     shown = shown.drop(columns=list(leave_out))
-    columns = {name: column for name, column in RUNS.items() if name not in leave_out}
+    long = {name: replace(RUNS[name], width=fitting(shown[name])) for name in ("Method", "Data") if name in shown}
+    columns = {name: long.get(name, column) for name, column in RUNS.items() if name not in leave_out}
     if not 0 < len(shown) <= MOST_COLOURED:
         return Table(shown, columns)
     colours = [f"color: {HEX[words.STATUSES[s].colour]}; font-weight: 600" for s in frame["status"]]
     return Table(shown.style.apply(lambda _: colours, subset=["Status"], axis=0), columns)
+
+
+def fitting(texts: Iterable[str]) -> int:
+    """Return the width, pixels, of a column in which all of ``texts`` can be read; by itself a column fits its first rows."""
+    return min(220, max(60, 24 + 8 * max((len(text) for text in texts), default=0)))
 
 
 def most_pressing(frame: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,17 @@ from store.db import Store
 from tests.pages.conftest import APP, Visit
 from tests.pages.seed import Seeded
 
-PAGES = ("home", "train", "runs", "run", "compare", "about_networks_data")
+# what a page shows by its link: name -> (page, query)
+STATES: dict[str, tuple[str, dict[str, str]]] = {
+    **{page: (page, {}) for page in ("home", "train", "runs", "run", "methods")},
+    **{f"compare {tab}": ("compare", {"tab": tab}) for tab in ("curves", "table", "ranking", "tradeoff", "pair", "replicate")},
+    **{
+        f"a method's {show}": ("methods", {"method": "kd", "show": show})
+        for show in ("results", "play", "knobs", "source", "cite")
+    },
+    **{f"about {tab}": ("about_networks_data", {"tab": tab}) for tab in ("networks", "data")},
+}
+each_state = pytest.mark.parametrize("state", STATES)
 
 
 def all_text(app: AppTest) -> str:
@@ -36,24 +46,36 @@ def board(home: Home) -> object:
         return queries.leaderboard(store, suite="demo")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_an_empty_page_says_what_to_press(visit: Visit, page: str) -> None:
-    app = visit(page)
-    assert not app.exception
+def opened(visit: Visit, state: str, run: str | None = None) -> AppTest:
+    """The page of a state; ``run`` is the run that the page of one run shows."""
+    page, query = STATES[state]
+    return visit(page, **query, **({"run": run} if page == "run" and run else {}))
+
+
+def ways_on(app: AppTest) -> list[str]:
+    """What can be pressed on the page itself: buttons, and links beside that of the frame to what is running."""
+    links = (link.proto.label for link in app.get("page_link"))
+    return [*(b.label for b in app.button), *(label for label in links if "is running" not in label)]
+
+
+@each_state
+def test_an_empty_page_says_what_to_press(visit: Visit, state: str) -> None:
+    app = opened(visit, state)
+    assert not app.exception and not app.error
     assert len(app.title) == 1
-    assert any(button.label for button in app.button), "no way on"
+    assert any(ways_on(app)), "no way on"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_pages_on_a_finished_store(visit: Visit, seeded: Seeded, page: str) -> None:
-    app = visit(page, **({"run": seeded.finished[1]} if page == "run" else {}))
+@each_state
+def test_pages_on_a_finished_store(visit: Visit, seeded: Seeded, state: str) -> None:
+    app = opened(visit, state, seeded.finished[1])
     assert not app.exception and not app.error
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_pages_on_a_live_store(visit: Visit, live: Seeded, page: str) -> None:
-    app = visit(page, **({"run": live.other["running"]} if page == "run" else {}))
-    assert not app.exception
+@each_state
+def test_pages_on_a_live_store(visit: Visit, live: Seeded, state: str) -> None:
+    app = opened(visit, state, live.other["running"])
+    assert not app.exception and not app.error
     assert "1 running, 2 queued" in "\n".join(link.proto.label for link in app.get("page_link"))
 
 

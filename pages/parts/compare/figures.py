@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from kdengine import catalogue
-from pages.parts import charts, words
+from pages.parts import charts, room, words
 from pages.parts.charts import Line
 from pages.parts.colours import REFERENCE, Style, style_of
 from store.compare import wording
@@ -118,25 +118,27 @@ def tradeoff(points: pd.DataFrame, cost: Cost, counted: str, height: int = 460) 
     styles = [style_of(method) for method in points["method"]]
     hover = [f"{row['name']}: {words.spread(row['mean_frac'], row['std_frac'])} % (n = {row['n']}) for "
              f"{words.number(row['cost_mean'] * scale)} {unit}".strip() for row in points.to_dict("records")]  # fmt: skip
-    marks = {
-        "type": "scatter", "mode": "markers", "x": x.astype(np.float32), "y": y.astype(np.float32), "text": hover,
-        "hovertemplate": "%{text}<extra></extra>", "error_y": _whisker(100 * points["std_frac"]),
+    marks: dict[str, Any] = {
+        "type": "scatter", "x": x.astype(np.float32), "y": y.astype(np.float32), "error_y": _whisker(100 * points["std_frac"]),
         "error_x": _whisker(points["cost_std"] * scale),
         "marker": {"color": [s.colour for s in styles], "symbol": [s.symbol for s in styles], "size": 10, "opacity": 1},
     }  # fmt: skip
     best = points["front"].to_numpy()
     front = {"type": "scatter", "mode": "lines", "x": x[best].astype(np.float32), "y": y[best].astype(np.float32),
              "hoverinfo": "skip", "line": {"color": REFERENCE, "dash": "dot", "width": 1.5, "shape": "hv"}}  # fmt: skip
+    names = points["name"].tolist()
+    span = _span(x)
+    at = np.log10(x) if span.get("type") == "log" else x
+    told = room.places(at, y, names, first=[*np.flatnonzero(points["family"] == "plain"), *np.flatnonzero(best)])
+    marks |= {
+        "mode": "markers+text", "text": [name if place else "" for name, place in zip(names, told, strict=True)],
+        "textposition": [place or "top center" for place in told], "cliponaxis": False,
+        "textfont": {"color": [s.colour for s in styles], "size": 12, "weight": [600 if first else 400 for first in best]},
+        "customdata": hover, "hovertemplate": "%{customdata}<extra></extra>",
+    }  # fmt: skip
     layout = charts.blank(height, legend=False)
-    layout["annotations"] = [
-        {"x": _on_axis(at, x), "y": up, "text": name, "showarrow": False,
-         "font": {"color": style.colour, "size": 13, "weight": 600}}
-        | ({"xanchor": "right", "xshift": -7, "yshift": 10} if first else {"xanchor": "left", "xshift": 7, "yshift": -10})
-        for at, up, name, style, first, family in zip(x, y, points["name"], styles, best, points["family"], strict=True)
-        if first or family == "plain" or len(points) <= charts.MAX_LABELS
-    ]  # fmt: skip
     layout["yaxis"] |= {"title": {"text": f"Test accuracy, {counted}", **charts.TITLE}, "ticksuffix": " %"}
-    layout["xaxis"] |= {"title": {"text": f"{cost.title}, {unit}".rstrip(", "), **charts.TITLE}} | _span(x)
+    layout["xaxis"] |= {"title": {"text": f"{cost.title}, {unit}".rstrip(", "), **charts.TITLE}} | span
     return go.Figure({"data": [front, marks], "layout": layout})
 
 
@@ -186,10 +188,6 @@ def _span(x: np.ndarray) -> dict[str, Any]:
                 "tickvals": ticks, "ticktext": [words.number(tick) for tick in ticks]}  # fmt: skip
     wide = (high - low) or max(abs(high), 1.0)
     return {"range": [max(0.0, low - 0.12 * wide), high + 0.05 * wide]}
-
-
-def _on_axis(at: float, x: np.ndarray) -> float:
-    return float(np.log10(at)) if _span(x).get("type") == "log" else float(at)
 
 
 def _said(row: dict[Hashable, Any]) -> str:

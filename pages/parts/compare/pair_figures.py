@@ -84,11 +84,12 @@ def gap(ways: Sequence[Way], *, which: str) -> go.Figure:
             _dots(ticks, row, way.style.colour, "line-ns-open", 20, f"{way.name}, one seed"),
             _dots([student], row, way.style.colour, way.style.symbol, 15, way.name),
         ]
+        inwards = ("left", "right") if alone < teacher else ("right", "left")  # at the ends of a narrow screen
         closed = "no gap" if way.gap.frac is None else f"{_signed(100 * way.gap.frac, '.0f')} %"
         notes += [
             _note(student, row, f"<b>{html.escape(way.name)}</b> {student:.1f}", shift=-23, color=way.style.colour),
-            _note(alone, row, f"alone {alone:.1f}", shift=25, color=REFERENCE),
-            _note(teacher, row, f"teacher {teacher:.1f}", shift=25, color=REFERENCE),
+            _note(alone, row, f"alone {alone:.1f}", shift=25, color=REFERENCE, anchor=inwards[0]),
+            _note(teacher, row, f"teacher {teacher:.1f}", shift=25, color=REFERENCE, anchor=inwards[1]),
             {"x": 1, "xref": "paper", "y": row, "text": f"<b>{closed}</b>", "showarrow": False, "xanchor": "left", "xshift": 8,
              "font": {"size": 22, "color": way.style.colour}},
         ]  # fmt: skip
@@ -293,8 +294,9 @@ def _dots(x: list[float], row: int, color: str, symbol: str, size: int, name: st
             "marker": marker, "hovertemplate": f"{html.escape(name)}: %{{x:.1f}} %<extra></extra>"}  # fmt: skip
 
 
-def _note(x: float, row: int, text: str, *, shift: int, color: str) -> dict[str, Any]:
-    return {"x": x, "y": row, "text": text, "showarrow": False, "yshift": -shift, "font": {"size": 14, "color": color}}
+def _note(x: float, row: int, text: str, *, shift: int, color: str, anchor: str = "center") -> dict[str, Any]:
+    font = {"size": 14, "color": color}
+    return {"x": x, "y": row, "text": text, "showarrow": False, "yshift": -shift, "xanchor": anchor, "font": font}
 
 
 def _sizes(n: pd.Series) -> np.ndarray:

@@ -12,7 +12,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from pages.parts import actions, blocks, fetch, state, words
+from pages.parts import actions, blocks, fetch, state, tables, words
 from pages.parts.compare import findings, grid, missing
 from pages.parts.compare.selection import Chosen
 from store.compare.pivot import Pivot
@@ -32,14 +32,14 @@ def draw(chosen: Chosen) -> None:
             st.markdown("No run has finished yet; the table holds finished runs.")
             return
         _take_away(pivot, delta)
-    longest = max(len(name) for name in pivot.rows["name"])
-    _grid(grid.grid(pivot, delta), len(pivot.rows), longest, "pivot")
+    wide = tables.fitting(pivot.rows["name"])
+    _grid(grid.grid(pivot, delta), len(pivot.rows), wide, "pivot")
     blocks.note(export.about(pivot, "to_published" if delta == "to_published" else "mean"), _legend(pivot, delta))
     _missing(chosen, pivot)
     box = blocks.drawer("Every number of every cell, published ones with source and link", "cells")
     if box is not None:
         with box:
-            _grid(grid.details(pivot), int((~pivot.cells["missing"]).sum()), longest, "cells")
+            _grid(grid.details(pivot), int((~pivot.cells["missing"]).sum()), wide, "cells")
 
 
 def _pivot(chosen: Chosen, delta: str) -> Pivot:
@@ -53,9 +53,8 @@ def _pivot(chosen: Chosen, delta: str) -> Pivot:
     return found
 
 
-def _grid(shown: grid.Table, rows: int, letters: int, key: str) -> None:
-    """Draw a table of ``rows`` rows as wide as what is in it; the methods, of at most ``letters`` letters, stay in view."""
-    width = min(220, max(90, 24 + 8 * letters))
+def _grid(shown: grid.Table, rows: int, width: int, key: str) -> None:
+    """Draw a table of ``rows`` rows as wide as what is in it; the methods, ``width`` pixels, stay in view."""
     config = {name: blocks.KINDS[column.kind](column) for name, column in shown.columns.items()}
     config["Method"] = st.column_config.TextColumn(pinned=True, width=width, help=shown.columns["Method"].meaning)
     if "Link" in shown.columns:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pages.parts import words
+from pages.parts import room, words
 from pages.parts.charts import AXIS, GRID, TITLE
 from pages.parts.tables import Column, Table
 
@@ -33,7 +33,6 @@ AXES: dict[str, tuple[str, str, float]] = {  # key -> (title, unit on the axis, 
     "latency": ("Latency", "ms for one image", 1.0),
 }
 OWN, PRINTED = "measured here", "published"
-WIDE, HIGH = 760, 350  # pixels of the plot for which names are arranged
 LABELLED = 3  # networks on one line whose names are all written; of more, the first and the last
 
 
@@ -276,36 +275,14 @@ def _cloud(rows: pd.DataFrame, column: str, kind: str, style: tuple[str, str]) -
 
 
 def _arrange(data: list[dict[str, Any]], span: tuple[float, float], logarithmic: bool) -> None:
-    """Put each name where it covers no marker and no other name; one that finds no place is left to the hover.
-
-    Reckoned for a figure of middle width, in pixels: above, below, right or left of its marker, in that order.
-    """
-    xs = [np.log10(trace["x"]) if logarithmic else trace["x"] for trace in data]
-    left, right = min(float(x.min()) for x in xs), max(float(x.max()) for x in xs)
-    across, up = WIDE / ((right - left) or 1.0), HIGH / (span[1] - span[0])
-    spots = [((x - left) * across, (trace["y"] - span[0]) * up) for x, trace in zip(xs, data, strict=True)]
-    taken = [(px - 6, px + 6, py - 6, py + 6) for sx, sy in spots for px, py in zip(sx, sy, strict=True)]
-    for trace, (sx, sy) in zip(data, spots, strict=True):
-        places = []
-        for number, name in enumerate(trace["text"]):
-            found = _free(float(sx[number]), float(sy[number]), 6.6 * len(name), taken) if name else None
-            places.append(found or "top center")
-            if found is None:
-                trace["text"][number] = ""
-        trace["textposition"] = places
-
-
-def _free(x: float, y: float, width: float, taken: list[tuple[float, float, float, float]]) -> str | None:
-    """Return the first position of a name at (x, y) that is free, and take it."""
-    for position, left, low in (
-        ("top center", x - width / 2, y + 7), ("bottom center", x - width / 2, y - 20),
-        ("middle right", x + 8, y - 7), ("middle left", x - 8 - width, y - 7),
-    ):  # fmt: skip
-        box = (left, left + width, low, low + 13)
-        if not any(box[0] < b[1] and b[0] < box[1] and box[2] < b[3] and b[2] < box[3] for b in taken):
-            taken.append(box)
-            return position
-    return None
+    """Put each name where it covers no marker and no other name; one that finds no place is left to the hover."""
+    x = np.concatenate([np.log10(trace["x"]) if logarithmic else trace["x"] for trace in data])
+    names = [name for trace in data for name in trace["text"]]
+    found = room.places(x, np.concatenate([trace["y"] for trace in data]), names, upright=span)
+    for trace in data:
+        own, found = found[: len(trace["text"])], found[len(trace["text"]) :]
+        trace["text"] = [name if place else "" for name, place in zip(trace["text"], own, strict=True)]
+        trace["textposition"] = [place or "top center" for place in own]
 
 
 def blocks_of(shapes: Sequence[Shape]) -> go.Figure:
