@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+from playwright.sync_api import expect
 
 from kdengine.home import Home
 from kdengine.rundir import run_dirs
@@ -62,7 +63,7 @@ def test_train_watch_compare(watched: Watched, home: Home) -> None:
     assert [status_of(run, home) for run in run_dirs(home)] == [RunStatus.FINISHED] * 2
 
     page.get_by_role("link", name="Compare", exact=True).first.click()
-    page.get_by_role("heading", name="Results").wait_for()
+    page.get_by_role("heading", name="Compare", exact=True).wait_for()
     lines = wait_for_line(page, "kd", 2)
     assert lines
     page.get_by_text("Training time", exact=True).click()
@@ -71,6 +72,15 @@ def test_train_watch_compare(watched: Watched, home: Home) -> None:
     page.get_by_role("link", name="Runs", exact=True).first.click()
     page.get_by_role("heading", name="Runs").wait_for()
     page.get_by_text("2 runs.").wait_for()
+    watched.check()
+
+    watched.open("methods?method=kd&show=play")  # the loss on features of the pair that was just trained
+    page.get_by_text("Computed on").wait_for(timeout=60_000)
+    page.get_by_text("resnet8 → resnet8").first.wait_for()
+    figures = page.get_by_test_id("stMetricValue")
+    before = figures.all_inner_texts()
+    page.locator("input[type=range][aria-label=lambda_ce]").press("End")
+    expect(figures.first).not_to_have_text(before[0])
     watched.check()
 
 
