@@ -244,13 +244,14 @@ def test_resume_refuses_what_cannot_be_resumed(home: Home, spec: Spec, becomes: 
 
 def test_teacher_is_trained_first_and_shared(home: Home, spec: Spec, becomes: Becomes) -> None:
     students = [spec(method="kd", teacher="resnet20", seed=n, suite="s") for n in range(3)]
-    run_ids = runner.launch_suite(home, students, start=False)
+    run_ids = runner.launch_suite(home, students)
     teachers = {find_run(home, r).read_request().teacher_run for r in run_ids}
     assert len(run_dirs(home)) == 4 and len(teachers) == 1
-    assert statuses(home) == ["queued", "waiting", "waiting", "waiting"]
     for run_id in run_ids:
         list(runner.follow(home, run_id))
     assert statuses(home) == ["finished"] * 4
+    ended = view(find_run(home, str(*teachers)), home).last
+    assert ended and all(find_run(home, r).attempts()[0].started_at > ended.at for r in run_ids), "no student before its teacher"
     later = runner.launch(home, spec(method="kd", teacher="resnet20", seed=7))
     assert {find_run(home, later).read_request().teacher_run} == teachers == {runner.teacher_of(home, students[0])}
 
