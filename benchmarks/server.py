@@ -35,35 +35,45 @@ def ask(home: Home, sql: str) -> list[dict[str, Any]]:
     return rows
 
 
-class Server:
-    """The app on a free port, and a chromium without a window that keeps one session open."""
+def browser_path() -> str:
+    """Return where chromium is. Raises ``SystemExit`` where there is none."""
+    found = os.environ.get("CHROMIUM") or next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    if found is None:
+        raise SystemExit("given: no chromium; allowed: one on the PATH, or CHROMIUM=path; next: apt-get install chromium")
+    return found
 
-    def __init__(self, home: Home) -> None:
+
+class Server:
+    """The app on a free port; ``watched``: and a chromium without a window that keeps one session open."""
+
+    def __init__(self, home: Home, *, watched: bool = True) -> None:
         self._home = home
         self._port = free_port(8601)
-        browser = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
-        if browser is None:
-            raise SystemExit("given: no chromium; allowed: one on the PATH; next: apt-get install chromium")
-        self._browser_path = browser
+        self._browser_path = browser_path() if watched else None
         self._server: subprocess.Popen[bytes] | None = None
         self._browser: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address of the first page."""
+        return f"http://{HOST}:{self._port}"
 
     def __enter__(self) -> Self:
         env = {**os.environ, "KD_HOME": str(self._home.root)}
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._server = subprocess.Popen(command(self._port), cwd=ROOT, env=env, **quiet)
         self._await_health()
-        profile = self._home.root / f".browser-{self._port}"
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
-        address = f"http://{HOST}:{self._port}"
-        argv = [self._browser_path, *flags, f"--user-data-dir={profile}", "--remote-debugging-port=0", address]
-        self._browser = subprocess.Popen(argv, **quiet)
+        if self._browser_path:
+            profile = self._home.root / f".browser-{self._port}"
+            flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
+            argv = [self._browser_path, *flags, f"--user-data-dir={profile}", "--remote-debugging-port=0", self.url]
+            self._browser = subprocess.Popen(argv, **quiet)
         return self
 
     def _await_health(self) -> None:
         for _ in range(300):
             try:
-                with urllib.request.urlopen(f"http://{HOST}:{self._port}/_stcore/health", timeout=1):
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)

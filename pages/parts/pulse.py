@@ -6,7 +6,9 @@ Reads: run folders through the runner and the store. Writes: through them. Never
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -128,7 +130,13 @@ def of() -> Pulse:
     Raises:
         KdError: KD_HOME cannot be used, or a newer release wrote the database.
     """
-    return _started(Home.find())
+    return _started(_home(os.environ.get("KD_HOME"), os.environ.get("KD_ALLOW_NETWORK_DISK")))
+
+
+@functools.lru_cache(maxsize=8)
+def _home(root: str | None, network: str | None) -> Home:
+    """Return the home that these settings name: a page asks twenty times, and looking at the disks takes its time."""
+    return Home.find()
 
 
 def close_all() -> None:

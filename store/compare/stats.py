@@ -8,7 +8,7 @@ A verdict is that of one 95 % interval. Of twenty such verdicts one is wrong by 
 probability stands beside them (``..._holm_p``). It is not the verdict itself: with three seeds and twenty methods Holm leaves
 nothing standing, and a table in which all is a tie hides what is worth another seed.
 
-Reads: the answer of ``queries.results``. Writes: nothing. Never: SciPy (the tests compare with it), the database.
+Reads: the answer of ``queries.results``. Writes: nothing. Never: the database.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
 from kdengine.errors import KdError, unknown
 from store.compare import wording
 from store.compare.groups import COLUMN, WHICH, grouped, in_columns, newest_per_seed, rows_of_columns
-from store.compare.student_t import Floats, quantile, two_sided_p
+
+Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 SEEDS_NEEDED = wording.SEEDS_NEEDED
@@ -109,7 +111,7 @@ def _paired(values: Floats) -> Floats:
     """Return mean, low, high, p of each row of paired differences (rows, n)."""
     n = values.shape[1]
     mean, error = values.mean(1), values.std(1, ddof=1) / np.sqrt(n)
-    half = quantile(n - 1.0, LEVEL) * error
+    half = _reach(n - 1.0) * error
     low, high = bootstrap(values)
     return np.column_stack([mean, np.minimum(mean - half, low), np.maximum(mean + half, high), _p(mean, error, n - 1.0)])
 
@@ -121,7 +123,7 @@ def welch(a: Floats, b: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         df = np.square(var_a + var_b) / (var_a**2 / (n_a - 1) + var_b**2 / (n_b - 1))
     df = np.where(error > 0, df, n_a + n_b - 2)
-    mean, half = _mean(a) - _mean(b), quantile(df, LEVEL) * error
+    mean, half = _mean(a) - _mean(b), _reach(df) * error
     return np.column_stack([mean, mean - half, mean + half, _p(mean, error, df)])
 
 
@@ -252,7 +254,14 @@ def _error(values: Floats) -> tuple[Floats, NDArray[np.int64]]:
 def _p(mean: Floats, error: Floats, df: Floats | float) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(error > 0, mean / error, np.where(mean == 0, 0.0, np.inf))
-    return two_sided_p(t, df)
+    p: Floats = 2 * special.stdtr(df, -np.abs(t))
+    return p
+
+
+def _reach(df: Floats | float) -> Floats:
+    """Return the half width, in standard errors, of the interval of Student's t at ``LEVEL``."""
+    half: Floats = special.stdtrit(df, (1 + LEVEL) / 2)
+    return half
 
 
 __all__ = [

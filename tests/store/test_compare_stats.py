@@ -8,7 +8,7 @@ import pytest
 from scipy import stats as scipy
 
 from kdengine.errors import KdError
-from store.compare import groups, stats, student_t, wording
+from store.compare import groups, stats, wording
 from tests.store.comparing import PLAIN, results, runs, setting_of
 from tests.store.test_store_queries import documented
 
@@ -20,15 +20,6 @@ def test_the_made_up_frame_has_the_columns_of_the_query() -> None:
 
 
 # ---- against SciPy ---------------------------------------------------------------------------------------------------------
-
-
-def test_student_t_is_that_of_scipy() -> None:
-    t, df = RNG.normal(size=400) * 10 ** RNG.uniform(-2, 2, 400), RNG.uniform(1, 300, 400)
-    assert student_t.two_sided_p(t, df) == pytest.approx(2 * scipy.t.sf(np.abs(t), df), rel=1e-8)
-    assert student_t.quantile(df, 0.95) == pytest.approx(scipy.t.ppf(0.975, df), rel=1e-10)
-    assert student_t.quantile(np.array([1.0, 2.0]), 0.99) == pytest.approx(scipy.t.ppf(0.995, [1, 2]), rel=1e-10)
-    assert list(student_t.two_sided_p(np.array([0, np.inf, np.nan]), 2.0)[:2]) == [1, 0]
-    assert np.isnan(student_t.two_sided_p(np.nan, 2.0)) and np.isnan(student_t.quantile(np.nan))
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 8, 10])

@@ -75,7 +75,8 @@ def _told(row: dict[Hashable, Any], reference: str) -> str:
 
 
 def _question(chosen: Chosen, ranked: pd.DataFrame) -> None:
-    titles = {name: name for name in ranked["name"]}
+    told = ranked.sort_values(["enough", "mean_frac"], ascending=False, kind="stable")  # what can be judged comes first
+    titles = {name: name for name in told["name"]}
     if len(titles) < 2:
         st.markdown("With one method there is nothing to compare. Choose more above, or train another.")
         return
