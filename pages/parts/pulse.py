@@ -26,8 +26,9 @@ from kdengine.home import Home
 from store.db import Store
 
 BEAT_S = 1.0
+FASTEST_S = 2.0  # between two ticks of a live page
 SEEN_S = 30.0  # a session that has not asked for this long has gone
-TICK_CPU_S = 0.07  # what one live tick of one session costs
+TICK_CPU_S = 0.07  # what one live tick of one session costs, until it is known
 SHARE = 0.2  # seconds of CPU per second that all live ticks together may take (a tenth of two cores)
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,15 @@ class Trouble:
     at: datetime
     doing: str
     problems: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class _Session:
+    """Somebody who looks: when they last asked (monotonic, s), at which page, and what each live part of it costs (s of CPU)."""
+
+    seen: float = field(default_factory=time.monotonic)
+    page: str = ""
+    cpu_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -53,7 +63,7 @@ class Pulse:
     def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="pulse-hand")
-        self._sessions: dict[str, float] = {}
+        self._sessions: dict[str, _Session] = {}
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
@@ -73,13 +83,21 @@ class Pulse:
             self._hands.submit(self._do, key, doing, what)
 
     def period_s(self, session: str) -> float:
-        """Return how often a live page of ``session`` may redraw: every 2 s, slower the more people look."""
+        """Return how often a live page of ``session`` may redraw: every 2 s, slower the more all who look cost together."""
         now = time.monotonic()
-        self._sessions[session] = now
-        for name, seen in list(self._sessions.items()):
-            if now - seen > SEEN_S:
+        self._sessions.setdefault(session, _Session()).seen = now
+        for name, known in list(self._sessions.items()):
+            if now - known.seen > SEEN_S:
                 self._sessions.pop(name, None)
-        return max(2.0, len(self._sessions) * TICK_CPU_S / SHARE)
+        together = sum(sum(known.cpu_s.values()) or TICK_CPU_S for known in list(self._sessions.values()))
+        return max(FASTEST_S, together / SHARE)
+
+    def spent(self, session: str, page: str, part: str, cpu_s: float) -> None:
+        """Take note of what a live part of the ``page`` that ``session`` looks at cost, seconds of CPU."""
+        known = self._sessions.setdefault(session, _Session())
+        if page != known.page:
+            known.page, known.cpu_s = page, {}
+        known.cpu_s[part] = 0.7 * known.cpu_s.get(part, cpu_s) + 0.3 * cpu_s
 
     def close(self) -> None:
         """Stop the thread and close the store; runs go on. A second time does nothing."""

@@ -5,6 +5,7 @@ Reads / writes: the session's state and URL. Never: the store (``fetch`` does), 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pages.parts import pulse
 
 Tell = Callable[[list[Problem], bool], None]
 IDLE_S = 10.0
+DRIFT = 1.6  # a live part that should be redrawn so many times more or less often gets a new period
 SHOWN = 8  # of what a choice offers, in a message
 ANSWER_S = 2.0  # within this time a browser has put into its URL what the server told it
 CLEARED = [""]  # in the URL (``?ids=``): nothing is chosen, where the default would choose something
@@ -166,6 +168,11 @@ def _in_a_part() -> bool:
     return ThreadState.get().fragment_id is not None
 
 
+def _by_itself() -> bool:
+    context = get_script_run_ctx()
+    return bool(context and context.fragment_ids_this_run)
+
+
 def _not_offered(name: str, given: str, offered: list[str]) -> Problem:
     close = errors.nearest(given, offered)
     shown = ", ".join(offered[:SHOWN]) + (f" and {len(offered) - SHOWN} more" if len(offered) > SHOWN else "")
@@ -217,10 +224,22 @@ def session() -> str:
 def live(body: Callable[[], None], *, busy: bool, paused: bool = False) -> None:
     """Draw ``body`` and redraw it by itself: every 2 s while something runs (slower with many readers), else every 10 s.
 
-    When ``busy`` may have changed, ``body`` calls ``settle`` first.
+    When ``busy`` may have changed, ``body`` calls ``settle`` first. What it costs is measured, and the page begins anew when it
+    should be redrawn much more or much less often than it is.
     """
-    every = None if paused else pulse.of().period_s(session()) if busy else IDLE_S
-    st.fragment(body, run_every=every)()
+    heart, reader = pulse.of(), session()
+    every = None if paused else heart.period_s(reader) if busy else IDLE_S
+
+    @functools.wraps(body)
+    def part() -> None:
+        began = time.thread_time()
+        body()
+        if busy and every and _by_itself():
+            heart.spent(reader, page(), body.__qualname__, time.thread_time() - began)
+            if not every / DRIFT <= heart.period_s(reader) <= every * DRIFT:
+                st.rerun(scope="app")
+
+    st.fragment(part, run_every=every)()
 
 
 def settle(was: object, now: object) -> None:

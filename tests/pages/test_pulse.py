@@ -68,6 +68,18 @@ def test_ticks_slow_down_as_readers_come(beating: Pulse) -> None:
     assert periods[-1] == pytest.approx(21 * pulse.TICK_CPU_S / pulse.SHARE)
 
 
+def test_ticks_slow_down_as_pages_cost_more(beating: Pulse) -> None:
+    for _ in range(3):
+        beating.spent("a", "compare", "ranking", 0.5)
+        beating.spent("a", "compare", "line", 0.3)
+    assert beating.period_s("a") == pytest.approx(0.8 / pulse.SHARE)
+    assert beating.period_s("b") == pytest.approx((0.8 + pulse.TICK_CPU_S) / pulse.SHARE)
+    beating.spent("a", "compare", "ranking", 0.2)
+    assert beating.period_s("a") == pytest.approx((0.41 + 0.3 + pulse.TICK_CPU_S) / pulse.SHARE), "one tick alone decides nothing"
+    beating.spent("a", "home", "line", 0.01)
+    assert beating.period_s("a") == pulse.FASTEST_S, "another page costs what it costs"
+
+
 def test_troubles_are_shown_on_the_page(visit: Visit, seeded: Seeded) -> None:
     app = visit("runs")
     pulse.of().ask("x", "stopping a run", lambda: 1 / 0)
