@@ -63,6 +63,7 @@ RECIPES: dict[str, Recipe] = {
 RECIPE_FIELDS: tuple[str, ...] = tuple(Recipe.model_fields)
 TEACHER_FIELDS = ("teacher_recipe", "teacher_epochs", "teacher_train_images", "teacher_method", "teacher_seed", "teacher_options",
                   "teacher_run", "teacher_weights")  # fmt: skip
+UNUSED_IN_CHAINS = ("teacher_recipe", "teacher_epochs", "teacher_train_images", "teacher_seed", "teacher_options")
 LABELS = ("suite", "tags", "note", "device")  # say nothing about what is learnt: not part of a spec's identity
 MAX_CHAIN = 4
 
@@ -165,7 +166,15 @@ class RunSpec(Recipe):
 
     def identity(self) -> str:
         """Return a hash of all that decides what is learnt; labels (suite, tags, note) and the device do not count."""
-        core = self.model_dump(mode="json", exclude=set(LABELS))
+        return self.hash_without()
+
+    def hash_without(self, *fields: str) -> str:
+        """Return a hash of all that decides what is learnt but ``fields``.
+
+        In a later generation its own fields say how the teacher learnt, so those of another teacher mean nothing there.
+        """
+        unused = UNUSED_IN_CHAINS if self.generation else ()
+        core = self.model_dump(mode="json", exclude={*LABELS, *unused, *fields})
         return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()[:16]
 
     def teacher_spec(self) -> RunSpec | None:

@@ -5,7 +5,6 @@ Reads / writes: nothing. Never: DuckDB, a path of this machine in a row (paths a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from kdengine.events import Ended, EpochEnded, NetworkInfo, Notice, Started
-from kdengine.spec import LABELS, RunSpec
+from kdengine.spec import RunSpec
 
 Row = dict[str, Any]
 
@@ -40,7 +39,6 @@ _MEASURES = (
     "train_loss", "train_top1_frac", "test_loss", "test_top1_frac", "test_top5_frac", "test_ece_frac", "val_loss",
     "val_top1_frac", "agreement_frac", "teacher_kl",
 )  # fmt: skip
-_REPLICA = (*LABELS, "seed", "teacher_seed")  # a run that differs in nothing else is the same setting again
 
 
 def arrow(rows: Iterable[Row], types: dict[str, str]) -> pa.Table:
@@ -61,8 +59,7 @@ def moment(text: str | None) -> datetime | None:
 
 def setting_of(spec: RunSpec) -> str:
     """Return a hash of all that decides what is learnt but the seeds: replicas over seeds share it."""
-    core = spec.model_dump(mode="json", exclude=set(_REPLICA))
-    return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()[:16]
+    return spec.hash_without("seed", "teacher_seed")  # a run that differs in nothing else is the same setting again
 
 
 def first_row(run_id: str, request: Any) -> Row:

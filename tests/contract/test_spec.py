@@ -109,3 +109,13 @@ def test_a_chain_begins_with_the_very_run_that_is_the_baseline():
     assert [s.generation for s in (third, second, first, zero)] == [3, 2, 1, 0]
     assert zero.identity() == base.identity()
     assert zero.teacher_spec() is None
+
+
+def test_fields_of_a_teacher_that_a_chain_has_not_do_not_count():
+    spec = RunSpec(method="ban", generation=1, student="resnet8", teacher="resnet8", seed=4)
+    unused = {"teacher_epochs": 3, "teacher_seed": 5, "teacher_recipe": "paper", "teacher_train_images": 100}
+    assert spec.but(**unused).identity() == spec.identity()
+    assert spec.but(**unused).teacher_spec().identity() == spec.teacher_spec().identity()
+    assert spec.but(teacher_method="kd").identity() != spec.identity(), "by it generation 0 is trained"
+    taught = RunSpec(method="kd", teacher="resnet20")
+    assert taught.but(teacher_epochs=3).identity() != taught.identity()
