@@ -77,8 +77,15 @@ def test_filters_come_from_the_url_and_go_along_into_a_card(visit: Visit) -> Non
     assert all("family=relation&family=online" in link and "sort=year" in link for link in shown.values())
     needing = set(cards(visit("methods", needs="embedding")))
     assert needing == {key for key, label in LABELS.items() if "embedding" in label.needs}
-    found = cards(visit("methods", q="distances angles"))
-    assert len(found) == 1 and all("q=distances+angles" in link for link in found.values())
+
+
+def test_the_way_back_from_a_card_leads_to_what_was_sought(visit: Visit) -> None:
+    app = visit("methods", q="distances angles")
+    (key,) = cards(app)
+    app.query_params.clear()
+    app.query_params["method"] = key
+    back = next(link.proto for link in app.run().get("page_link") if link.proto.label == "All methods")
+    assert "q=distances+angles" in back.query_string
 
 
 def test_nothing_fits_and_the_wall_says_so(visit: Visit) -> None:

@@ -23,7 +23,8 @@ GLYPHS = {
     "circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "x": "✕", "circle-open": "○",
 }  # fmt: skip
 SORTS = {"family": "Family", "year": "Year, oldest first", "cost": "Cost, cheapest first"}
-NAMES = ("family", "needs", "q", "sort")  # what the wall keeps in the URL
+NAMES = ("family", "needs", "sort")  # what the URL keeps of the wall while a method's page is open
+SOUGHT = "wall-sought"  # in the session: the URL's q goes with the field that is bound to it, which costs a step of the way back
 # the whole card is its link: the link's area covers the card, and what is hovered or focused shows
 STYLE = """<style>
 [class*="st-key-method-card-"] {position: relative; border-left-width: 4px;}
@@ -48,8 +49,8 @@ class Filters:
     sort: str = "family"
 
     def query(self) -> dict[str, Any]:
-        """Return them as parameters of a URL; what is as by default is left out."""
-        values = {"family": list(self.family), "needs": list(self.needs), "q": self.q, "sort": self.sort}
+        """Return them, but what is sought, as parameters of a URL; what is as by default is left out."""
+        values = {"family": list(self.family), "needs": list(self.needs), "sort": self.sort}
         return {name: value for name, value in values.items() if value and value != "family"}
 
 
@@ -81,8 +82,9 @@ def draw() -> None:
 
 
 def kept() -> dict[str, list[str]]:
-    """Return what the URL keeps of the wall while a method's page is open, so that the way back leads to the same cards."""
-    return {name: values for name in NAMES if (values := state.chosen_all(name))}
+    """Return what was chosen on the wall, while a method's page is open, so that the way back leads to the same cards."""
+    sought = st.session_state.get(SOUGHT)
+    return {name: values for name in NAMES if (values := state.chosen_all(name))} | ({"q": [sought]} if sought else {})
 
 
 def measured() -> Measured:
@@ -189,6 +191,7 @@ def _choose(labels: Mapping[str, Label]) -> Filters:
         q = st.text_input(
             "Search", key="q", bind="query-params", type="search", live="300ms", placeholder="a word of its title or idea"
         )
+        st.session_state[SOUGHT] = q
     with need:
         chosen_needs = state.choice(st.multiselect, "Compares or needs", needs, name="needs", default=[], placeholder="anything")
     with order:
