@@ -119,6 +119,7 @@ def link(hand: Hand) -> str:
     other.get_by_text("Is one better than the other?").wait_for()
     other.wait_for_timeout(2000)
     texts = [one.get_by_test_id("stMain").inner_text() for one in (page, other)]
+    other.context.close()
     seen, shown = (re.sub("expand_(less|more)", "", text) for text in texts)  # the arrow of the box that was opened
     return f"{copied}: {'the same text' if seen == shown else 'ANOTHER TEXT'} in another browser ({len(shown)} characters)"
 
@@ -165,6 +166,7 @@ def main() -> None:
             for title, task in tasks.items():
                 hand = Hand(context.new_page(), server.url)
                 answers.append(task(hand))
+                hand.page.close()
                 rows.append([title, hand.clicks, f"{hand.took:.1f}"])
     print(f"{machine()}\n")
     print(table(["first visit of", "heading after, s", "all drawn after, s"], visits))

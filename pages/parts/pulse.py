@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import logging
 import os
 import threading
@@ -170,6 +171,16 @@ def warm_up() -> threading.Thread:
     return thread
 
 
+def _settle_memory() -> None:
+    """Take what is loaded now out of every later collection of garbage.
+
+    Streamlit collects all garbage after each run of a script. With torch loaded that takes a third of a second of CPU, more than
+    most pages: every click and every tick of a live page would pay for modules that never go away.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _load() -> None:
     time.sleep(1.5)  # let the first page go out before
     try:
@@ -179,5 +190,6 @@ def _load() -> None:
         models.cards()
         for key in models.cards():
             models.info(key, 10)
+        _settle_memory()
     except Exception:  # the train page meets the same fault and shows it
         log.exception("while loading the catalogues")

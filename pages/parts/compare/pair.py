@@ -56,7 +56,7 @@ def _choose(offered: dict[str, pd.DataFrame], which: str) -> tuple[str, str, pd.
         name = state.choice(st.selectbox, "Student", {n: n for n in offered}, name="student", default=default)
     rows = offered[name]
     with middle:
-        others = {ALONE: f"{rows['student'].iloc[0]} alone"} | {n: n for n in offered if n != name}
+        others = {ALONE: f"{rows['student'].iloc[0]} alone"} | pair_sides.others(name, offered)
         beside = state.choice(st.selectbox, "Beside it", others, name="beside", default=ALONE)
     if len(rows) > 1:
         with right:

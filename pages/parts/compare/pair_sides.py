@@ -72,6 +72,12 @@ def together(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(name): part.drop(columns="name") for name, part in named.groupby("name", sort=True)}
 
 
+def others(name: str, offered: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """Return what may stand beside the student ``name``, but what "alone" stands for already: key -> title."""
+    alone = set(rows_beside(offered[name], ALONE, offered)["run_id"])
+    return {other: other for other, rows in offered.items() if other != name and not set(rows["run_id"]) <= alone}
+
+
 def default_of(offered: dict[str, pd.DataFrame], which: str) -> str:
     """Return the student to begin with: the best that has a teacher, else the best."""
     taught = {name: rows for name, rows in offered.items() if rows["teacher"].notna().all()} or offered
