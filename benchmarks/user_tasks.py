@@ -131,7 +131,7 @@ def figure(hand: Hand, minutes: float) -> str:
     hand.click(page.get_by_role("link", name="Compare", exact=True).first)
     hand.click(page.get_by_role("tab", name="Replicate"))
     button = page.get_by_role("button", name=re.compile("Train what is missing"))
-    said = button.inner_text()
+    said = button.inner_text().splitlines()[-1]  # the first line is the name of its picture
     hand.click(button)
     pressed = time.perf_counter()
     while not re.search(r"(\d+) of \1 runs trained", page.get_by_test_id("stMain").inner_text()):
