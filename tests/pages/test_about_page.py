@@ -15,6 +15,7 @@ from kdengine import datasets, errands, fetching, models
 from kdengine.errands import Recorder
 from kdengine.errors import KdError
 from kdengine.home import Home
+from pages.parts import room
 from pages.parts.learn import figures
 from tests.pages.conftest import Visit
 from tests.pages.seed import Seeded
@@ -271,6 +272,13 @@ def test_names_cover_neither_markers_nor_one_another() -> None:
     alone = [{"x": np.array([5.0]), "y": np.array([50.0]), "text": ["alone"]}]
     figures._arrange(alone, (40.0, 60.0), True)
     assert alone[0]["text"] == ["alone"]
+
+
+def test_a_name_does_not_leave_the_figure() -> None:
+    x, y, long = np.array([0.0, 1.0]), np.array([0.0, 1.0]), "a name of many letters"
+    assert room.places(x, y, [long, long]) == ["middle right", "middle left"]
+    assert room.places(x, y, [long, long], wide=60) == [None, None]
+    assert room.places(x * 0, y, ["a", "b"], first=[1], wide=60) == ["top center", "top center"]
 
 
 def test_nothing_measured_nothing_printed() -> None:

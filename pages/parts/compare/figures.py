@@ -23,6 +23,7 @@ from store.compare.tradeoff import Cost
 QUIET = Style("rgba(128,136,150,0.45)", "solid", "circle")
 MOST = 200  # mean curves that are drawn at all
 MOST_ROWS = 60
+NAMES_WIDE = 420  # pixels for which the marks of a trade-off are named: between a phone's and a desk's
 POINTS = {"grey": 80, "others": 2000, "runs": 4500}  # at most: per grey line, of all beyond them, of all single runs
 LOWER_IS_BETTER = ("test_loss", "train_loss", "test_ece_frac", "teacher_kl")
 
@@ -129,7 +130,7 @@ def tradeoff(points: pd.DataFrame, cost: Cost, counted: str, height: int = 460) 
     names = points["name"].tolist()
     span = _span(x)
     at = np.log10(x) if span.get("type") == "log" else x
-    told = room.places(at, y, names, first=[*np.flatnonzero(points["family"] == "plain"), *np.flatnonzero(best)])
+    told = room.places(at, y, names, first=[*np.flatnonzero(points["family"] == "plain"), *np.flatnonzero(best)], wide=NAMES_WIDE)
     marks |= {
         "mode": "markers+text", "text": [name if place else "" for name, place in zip(names, told, strict=True)],
         "textposition": [place or "top center" for place in told], "cliponaxis": False,
