@@ -28,6 +28,7 @@ import psutil
 
 from kdengine.errors import KdError, Problem, RunBusy
 from kdengine.home import Home
+from kdengine.status import is_held
 
 LOCK_FD = "KD_ERRAND_LOCK"  # tells the process which open descriptor holds its lock
 MODULE = "KD_ERRAND_MODULE"  # for tests: another command line in the place of kdengine
@@ -122,17 +123,7 @@ def standing(home: Home, errand: Errand) -> Standing:
 
 def is_going(home: Home, errand: Errand) -> bool:
     """Say whether somebody does the errand now."""
-    try:
-        handle = os.open(errand.lock(home), os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_held(errand.lock(home))
 
 
 def cancel(home: Home, errand: Errand, *, grace_s: float = 5.0) -> None:

@@ -119,9 +119,14 @@ def teacher_status(home: Home, teacher_run: str) -> RunStatus | None:
 
 
 def is_locked(run: RunDir) -> bool:
-    """Say whether somebody holds the run's lock. Never blocks; asks for a shared lock for a few microseconds."""
+    """Say whether somebody holds the run's lock."""
+    return is_held(run.lock)
+
+
+def is_held(lock: Path) -> bool:
+    """Say whether somebody holds a lock file. Never blocks; asks for a shared lock for a few microseconds."""
     try:
-        handle = os.open(run.lock, os.O_RDONLY)
+        handle = os.open(lock, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
