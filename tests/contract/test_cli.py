@@ -84,6 +84,7 @@ def test_help_is_light_and_lists_the_commands() -> None:
     assert "torch" not in done.stderr and "pandas" not in done.stderr
 
 
+@pytest.mark.slow
 def test_run_follows_and_exits_0_only_when_finished(home: Home) -> None:
     good = kd("run", "--method", "kd", "--dataset", "digits", "--student", "resnet8", "--teacher", "resnet20",
               "--epochs", "2", "--seed", "1", "--set", "T=4", "--set", "momentum=0.5", "--tag", "a", "--tag", "b")  # fmt: skip
@@ -126,6 +127,7 @@ def test_status_in_words(home: Home, spec: Spec) -> None:
     assert unknown.exit_code == 2 and "status` lists them" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_cancel_resume_and_retry(home: Home, spec: Spec) -> None:
     run_id = runner.launch(home, spec({"epoch_s": 0.2}))
     assert kd("cancel", run_id).exit_code == 0 and kd("cancel", run_id).exit_code == 1
@@ -158,6 +160,7 @@ def test_suite_is_a_grid_with_shared_teachers(home: Home) -> None:
     assert len(run_dirs(home)) == 5
 
 
+@pytest.mark.slow
 def test_demo_trains_the_suite_once_and_prints_a_leaderboard(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.settings.write_text('{"cpu_slots": 4}')
     monkeypatch.setattr("kdengine.runner.TICK_S", 0.1)
@@ -175,6 +178,7 @@ def test_a_lost_teacher_ends_the_watching(home: Home, spec: Spec, becomes: Calla
     assert result.exit_code == 1 and "waiting" in result.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_watching_not_the_training(home: Home, spec: Spec, until: Callable[..., None]) -> None:
     run_id = runner.launch(home, spec({"die": "epoch", "epoch_s": 0.1}, epochs=3))
     run = RunDir(home.runs / run_id)

@@ -61,6 +61,7 @@ def test_two_clicks_start_it_once(home: Home, begin: Begin) -> None:
     assert sorted(answers) == [False, False, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "given"), [("kd", "a lamp"), ("os", "No space left"), ("other", "ZeroDivisionError: by zero")])
 def test_a_fault_is_kept_in_three_parts_until_the_next_start(
     home: Home, begin: Begin, until: Callable[..., None], fault: str, given: str

@@ -90,6 +90,7 @@ def test_a_dataset_that_is_here_or_not(home: Home) -> None:
         fetching.start(home, "../cifar10")
 
 
+@pytest.mark.slow
 def test_it_is_fetched_decoded_and_shown(home: Home, site: Kinds, until: Callable[..., None]) -> None:
     Slow.go.clear()
     assert fetching.start(home, "cifar10") and not fetching.start(home, "cifar10")

@@ -97,6 +97,7 @@ def test_mosaic_lays_images_in_rows(cached: tuple[np.ndarray, np.ndarray]) -> No
     assert sheet[:8, :8, 3].min() == 255
 
 
+@pytest.mark.slow
 def test_the_engine_writes_what_is_read_here(home: Home) -> None:
     """The real cache, written in another process: this one must stay without torch."""
     script = (

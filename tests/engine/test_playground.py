@@ -247,6 +247,7 @@ def test_any_finished_run_may_teach_or_be_the_peer(pair: tuple[Home, str, str]) 
     assert playground.load(home, key, student_run, other).student.peers["peer1"].info.model == "resnet20"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["fitnet", "vid", "crd"])
 def test_what_a_method_learnt_is_shown_as_it_was_learnt(small: Any, key: str) -> None:
     setting = small(method=key, epochs=1)

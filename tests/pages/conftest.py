@@ -20,6 +20,13 @@ APP = Path(__file__).resolve().parents[2] / "app.py"
 Visit = Callable[..., AppTest]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count what draws pages as slow, half a second each: ``make check`` draws the first state of each (marked ``once``)."""
+    for item in items:
+        if "visit" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("once"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def visit(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visit]:
     """Open a page of the app in ``home``: ``visit("run", run=ID)``. Nothing is started; torch loads where a page needs it."""

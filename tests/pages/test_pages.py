@@ -29,6 +29,7 @@ STATES: dict[str, tuple[str, dict[str, str]]] = {
     },
     **{f"about {tab}": ("about_networks_data", {"tab": tab}) for tab in ("networks", "data")},
 }
+FIRST = ("home", "train", "runs", "run", "methods", "compare curves", "compare ranking", "about networks")  # in make check
 each_state = pytest.mark.parametrize("state", STATES)
 
 
@@ -66,7 +67,7 @@ def test_an_empty_page_says_what_to_press(visit: Visit, state: str) -> None:
     assert any(ways_on(app)), "no way on"
 
 
-@each_state
+@pytest.mark.parametrize("state", [pytest.param(name, marks=[pytest.mark.once] if name in FIRST else []) for name in STATES])
 def test_pages_on_a_finished_store(visit: Visit, seeded: Seeded, state: str) -> None:
     app = opened(visit, state, seeded.finished[1])
     assert not app.exception and not app.error

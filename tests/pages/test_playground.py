@@ -20,6 +20,8 @@ from pages.parts import pulse
 from pages.parts.learn import pictures, playground, tiles
 from tests.pages.seed import Seeded, play
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {"image_size": 16, "train_images": 128, "epochs": 2, "batch_size": 32, "precision": "fp32"}
 QUICK = ("base", "kd", "rkd")
 METHODS = [pytest.param(key, marks=[] if key in QUICK else pytest.mark.slow) for key in methods.entries()]

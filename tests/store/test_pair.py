@@ -323,6 +323,7 @@ def test_cka_is_the_ratio_of_unbiased_hsics(features: tuple[np.ndarray, np.ndarr
     assert frame.index.tolist() == ["a", "b"] and frame.columns.tolist() == ["c"]
 
 
+@pytest.mark.slow
 def test_cka_comes_near_the_centring_matrices_where_images_are_many() -> None:
     rng = np.random.default_rng(8)
     x = rng.normal(size=(1500, 4))

@@ -16,6 +16,8 @@ from store import sandbox
 from store.db import Store
 from tests.store.conftest import MakeRun
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def published(home: Home, make_run: MakeRun) -> Home:
