@@ -41,7 +41,7 @@ app: setup  ## start the app
 
 check test: export OMP_NUM_THREADS := 1  # two test processes on two cores
 
-check: setup-dev  ## style, types, fast tests: under a minute
+check: setup-dev  ## style, types, fast tests: about a minute
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
