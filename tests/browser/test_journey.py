@@ -78,6 +78,7 @@ def test_train_watch_compare(watched: Watched, home: Home) -> None:
     page.get_by_text("Computed on").wait_for(timeout=60_000)
     page.get_by_text("resnet8 → resnet8").first.wait_for()
     figures = page.get_by_test_id("stMetricValue")
+    figures.first.wait_for()
     before = figures.all_inner_texts()
     page.locator("input[type=range][aria-label=lambda_ce]").press("End")
     expect(figures.first).not_to_have_text(before[0])
