@@ -225,20 +225,20 @@ def test_your_own_dataset_is_listed(visit: Visit, home: Home) -> None:
 
 
 def results(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
-    """Rows of ``queries.results``: student, setting, seed, best accuracy."""
+    """Rows of ``queries.results``, each a day younger than the one before: student, setting, seed, best accuracy."""
+    columns = ["run_id", "status", "created_at", "dataset", "student", "setting", "seed", "best_frac", "epochs", "train_images"]
     return pd.DataFrame(
-        [{"dataset": "digits", "student": s, "setting": t, "seed": n, "best_frac": v, "epochs": 5, "train_images": None}
-         for s, t, n, v in rows]
+        [(f"r{day}", "finished", pd.Timestamp("2026-11-01") + pd.Timedelta(days=day), "digits", *row, 5, None)
+         for day, row in enumerate(rows)], columns=columns,
     )  # fmt: skip
 
 
 def test_the_best_setting_counts_and_of_a_seed_the_newest_run() -> None:
-    found = figures.own_results(
-        results(("a", "x", 1, 0.5), ("a", "x", 1, 0.7), ("a", "x", 2, 0.9), ("a", "y", 1, 0.6), ("b", "x", 1, 0.4))
-    ).set_index("student")
+    rows = results(("a", "x", 1, 0.5), ("a", "x", 1, 0.7), ("a", "x", 2, 0.9), ("a", "y", 1, 0.6), ("b", "z", 1, 0.4))
+    found = figures.own_results(rows[::-1]).set_index("student")
     assert found.loc["a", "mean_frac"] == pytest.approx(0.8) and found.loc["a", "n"] == 2
     assert found.loc["a", "std_frac"] == pytest.approx(np.std([0.7, 0.9], ddof=1)) and np.isnan(found.loc["b", "std_frac"])
-    assert figures.own_results(results().reindex(columns=["dataset", "student", "setting", "seed", "best_frac"])).empty
+    assert figures.own_results(results()).empty
 
 
 def test_a_copied_number_counts_once() -> None:

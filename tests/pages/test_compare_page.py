@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from kdengine.home import Home
+from kdengine.rundir import RunDir
+from kdengine.spec import RunSpec
 from pages.parts.compare import selection
 from store import queries
 from store.db import Store
 from tests.pages.conftest import Visit
-from tests.pages.seed import CURVES, Seeded
+from tests.pages.seed import CURVES, Seeded, play, seed
 
 TABS = ("curves", "table", "ranking", "tradeoff", "pair", "replicate")
 
@@ -72,6 +75,16 @@ def test_a_selection_without_runs_says_so_and_is_cleared(visit: Visit, live: See
     assert "No run fits seeds 9 and status failed together." in said(app)
     app.button(key="clear-filters").click().run()
     assert not app.exception and "No run fits" not in said(app)
+
+
+def test_the_first_question_is_about_what_can_be_judged(visit: Visit, home: Home) -> None:
+    seed(home, seeds=(0, 1, 2))
+    alone = RunDir.create(home, RunSpec(dataset="digits", suite="demo", method="base", student="resnet8", train_images=100))
+    play(alone, [0.5, 0.9])
+    app = visit("compare", suite="demo", tab="ranking")
+    better, than = (next(box for box in app.selectbox if box.label == label) for label in ("Is", "better than"))
+    assert (better.value, than.value) == ("kd", "fitnet")
+    assert than.options[-1].startswith("base") and "100 images" in than.options[-1], "one seed cannot be judged"
 
 
 def test_a_pair_keeps_what_it_is_compared_with(home, seeded: Seeded) -> None:  # type: ignore[no-untyped-def]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import blocks, state
 from tests.pages.conftest import APP, Visit
 from tests.pages.seed import Seeded
+from tests.pages.test_pages import STATES
 
-PAGES = sorted(path.stem for path in (APP.parent / "pages").glob("*.py"))
 RUBBISH = ("", "none such", "' or 1=1 --", "9" * 40, "-1", "nan", "inf", "<b>x</b>", "[a](b)", "\u2603", "%00", "a,b", "../..")
 FOLLOW = """
 import streamlit as st
@@ -75,17 +73,20 @@ def test_what_means_nothing_is_named_with_the_nearest(follow: AppTest) -> None:
     assert answer(follow, one="", other="ignored") == ("x", ["x", "y"], [])
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_no_rubbish_in_a_link_is_a_trace(visit: Visit, live: Seeded, page: str) -> None:
-    app = visit(page, **({"run": live.other["running"]} if page == "run" else {}))
+@pytest.mark.parametrize("state", STATES)
+def test_no_rubbish_in_a_link_is_a_trace(visit: Visit, live: Seeded, state: str) -> None:
+    page, query = STATES[state]
+    query = query | ({"run": live.other["running"]} if page == "run" else {})
+    app = visit(page, **query)
     drawn = {element.key for element in app.main if getattr(element, "key", None)}
     names = {str(key).removesuffix("-choice") for key in drawn} | {"run", "ids", "tab", "view", "tag", "method", "nobody"}
     for rubbish in RUBBISH:
-        app.query_params.clear()
-        app.query_params.update(dict.fromkeys(names, rubbish))
-        app.run()
-        assert not app.exception, (page, rubbish, app.exception)
-        assert app.title, (page, rubbish)
+        for kept in ({}, query):  # everything is rubbish; all but what the page is opened by
+            app.query_params.clear()
+            app.query_params.update(dict.fromkeys(names, rubbish) | kept)
+            app.run()
+            assert not app.exception, (state, rubbish, app.exception)
+            assert app.title, (state, rubbish)
 
 
 def test_the_page_says_what_its_link_asks_in_vain(visit: Visit, live: Seeded) -> None:
@@ -114,5 +115,4 @@ def test_what_a_page_says_itself_is_not_said_twice(visit: Visit, live: Seeded) -
 
 
 def test_every_page_is_among_those_tried() -> None:
-    assert {"home", "train", "runs", "run", "compare"} <= set(PAGES)
-    assert Path(APP).exists()
+    assert {page for page, _ in STATES.values()} == {path.stem for path in (APP.parent / "pages").glob("*.py")}

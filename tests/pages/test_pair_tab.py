@@ -99,6 +99,12 @@ def test_copied_mistakes_beside_those_of_another_method(visit: Visit, left: Seed
     assert errors(app) == [] and "ft 8 (2 seeds together)" in texts(app)  # 4 in each of both seeds
 
 
+def test_the_student_alone_is_offered_once(visit: Visit, left: Seeded) -> None:
+    beside = next(box for box in visit("compare", tab="pair", student="kd").selectbox if box.label == "Beside it")
+    assert beside.options[0] == "resnet8 alone" and "fitnet" in beside.options
+    assert not {"base", "kd"} & set(beside.options)
+
+
 def test_choices_live_in_the_url(visit: Visit, left: Seeded) -> None:
     app = visit("compare", tab="pair", student="fitnet", beside="kd", images="student", also=["equal"], **{"of-seed": "1"})
     assert errors(app) == []

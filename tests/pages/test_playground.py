@@ -142,6 +142,24 @@ def test_without_networks_it_says_what_to_press(drawn: Open, home: Home) -> None
     assert "Two trained networks" in text(app)
 
 
+def test_one_network_alone_is_no_pair_and_two_are(drawn: Open, home: Home) -> None:
+    finished(home, "resnet8", 0)
+    app = drawn("kd")
+    assert not app.exception and not app.error and "Two trained networks" in text(app)
+    assert values(drawn("base")), "labels only need no other network"
+    finished(home, "resnet14", 0)
+    pulse.of().store.take_in()
+    app = drawn("kd")
+    assert not app.exception and not app.error and values(app), "another network of the same data may teach"
+
+
+def test_a_student_with_a_teacher_comes_before_newer_ones_without(drawn: Open, home: Home, pair: tuple[str, str]) -> None:
+    finished(home, "resnet20", 9)
+    app = drawn("rkd")
+    assert not app.exception and not app.error
+    assert next(box for box in app.selectbox if box.label == "Student").value == pair[1]
+
+
 def test_runs_without_weights_are_no_networks(drawn: Open, seeded: Seeded) -> None:
     assert [b for b in drawn("kd").button if b.key == "play-demo"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -78,6 +79,15 @@ def test_ticks_slow_down_as_pages_cost_more(beating: Pulse) -> None:
     assert beating.period_s("a") == pytest.approx((0.41 + 0.3 + pulse.TICK_CPU_S) / pulse.SHARE), "one tick alone decides nothing"
     beating.spent("a", "home", "line", 0.01)
     assert beating.period_s("a") == pulse.FASTEST_S, "another page costs what it costs"
+
+
+def test_what_is_loaded_for_good_is_left_out_of_later_collections() -> None:
+    before = gc.get_freeze_count()
+    try:
+        pulse._settle_memory()
+        assert gc.get_freeze_count() > before + 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_troubles_are_shown_on_the_page(visit: Visit, seeded: Seeded) -> None:

@@ -90,6 +90,15 @@ def test_a_sparkline_is_thin_and_ends_where_the_curve_ends() -> None:
     assert with_gap == [10.0, 30.0]
 
 
+def test_long_names_are_seen_whole_and_a_long_list_has_no_colours() -> None:
+    frame = pd.concat([runs_frame(), runs_frame(dataset="my_own_birds_of_europe")], ignore_index=True)
+    assert tables.runs(frame).columns["Data"].width == 24 + 8 * len("my_own_birds_of_europe")
+    many = pd.concat([frame] * 151, ignore_index=True)
+    plain, styled = tables.runs(many), tables.runs(many.iloc[: tables.MOST_COLOURED])
+    assert isinstance(plain.frame, pd.DataFrame) and "color" in styled.frame.to_html()
+    assert plain.frame.equals(tables.runs(many).frame) and plain.frame["Status"][0] == "\u25cf running"
+
+
 def test_an_empty_runs_table() -> None:
     assert len(tables.runs(runs_frame().iloc[:0]).frame) == 0
     bare = tables.runs(runs_frame(tags=[], note=""))

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from pages.parts import room, words
 from pages.parts.charts import AXIS, GRID, TITLE
 from pages.parts.tables import Column, Table
+from store.compare.groups import newest_per_seed
 
 # at least 3:1 against both backgrounds, in the order of the families' files; the symbol says the same again
 FAMILY_STYLES = (
@@ -51,11 +52,11 @@ class Shape:
 def own_results(results: pd.DataFrame) -> pd.DataFrame:
     """Return what a network reached alone: of each dataset and network the best setting, mean over its seeds.
 
-    ``results``: rows of ``queries.results``, of runs without a teacher. Of one seed the newest run counts.
+    ``results``: rows of ``queries.results``, of finished runs without a teacher. Of one seed the newest run counts.
 
     Columns: dataset, student, mean_frac, std_frac (n - 1, NaN for one run), n, epochs, train_images (None = all).
     """
-    newest = results.dropna(subset=["best_frac"]).drop_duplicates(["dataset", "student", "setting", "seed"], keep="last")
+    newest = newest_per_seed(results.dropna(subset=["best_frac"]))
     if newest.empty:
         return pd.DataFrame(columns=["dataset", "student", "mean_frac", "std_frac", "n", "epochs", "train_images"])
     grouped = newest.groupby(["dataset", "student", "setting"], sort=False)
@@ -136,15 +137,16 @@ TABLE: dict[str, Column] = {
     "Family": Column("text", "networks of one construction"),
 }
 FORMATS = {"Parameters": "{:.2f}", "Multiply-adds": "{:,.1f}", "One image": "{:.1f}", "In batches": "{:,.0f}"}
-SORTS: dict[str, tuple[str, bool]] = {  # key -> column of the joined frame, whether the greatest comes first
-    "name": ("key", False), "depth": ("depth", False), "params": ("params", False), "macs": ("macs", False),
-    "latency": ("latency", False), "own": ("own_frac", True), "printed": ("printed_frac", True),
+SORTS: dict[str, tuple[str, str, bool]] = {  # key -> (title, column of the joined frame, whether the greatest comes first)
+    "name": ("Name", "key", False), "depth": ("Depth", "depth", False), "params": ("Parameters", "params", False),
+    "macs": ("Multiply-adds", "macs", False), "latency": ("Latency", "latency", False),
+    "own": ("Accuracy here", "own_frac", True), "printed": ("Accuracy published", "printed_frac", True),
 }  # fmt: skip
 
 
 def table(frame: pd.DataFrame, sort: str) -> Table:
     """Return the table of networks; ``frame`` as ``joined`` returns it, with latency and speed; ``sort``: a key of SORTS."""
-    column, falling = SORTS[sort]
+    _, column, falling = SORTS[sort]
     frame = frame.sort_values(column, ascending=not falling, na_position="last", kind="stable")
     shown = pd.DataFrame(
         {

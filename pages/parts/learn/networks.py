@@ -18,10 +18,6 @@ from pages.parts.learn import figures
 
 ALONE = RunSpec.model_fields["teacher_method"].default  # the method of a network that learns from labels alone
 BIG, SMALL = "resnet110", "resnet20"  # the worked example of the paper's notes
-SORTS = {
-    "name": "Name", "depth": "Depth", "params": "Parameters", "macs": "Multiply-adds", "latency": "Latency",
-    "own": "Accuracy here", "printed": "Accuracy published",
-}  # fmt: skip
 
 
 def draw() -> None:
@@ -194,7 +190,8 @@ def listing(networks: pd.DataFrame, own: pd.DataFrame, printed: pd.DataFrame, da
         chosen = state.choice(
             st.multiselect, "Families", titles, name="family", default=[], placeholder="All families", width=420
         )
-        sort = state.choice(st.selectbox, "Sort by", SORTS, name="sort", default="params", width=200)
+        sorts = {key: title for key, (title, _, _) in figures.SORTS.items()}
+        sort = state.choice(st.selectbox, "Sort by", sorts, name="sort", default="params", width=200)
     shown = networks[networks["family"].isin(chosen)] if chosen else networks
     frame = figures.joined(shown, own, printed, dataset)
     blocks.table(figures.table(frame, sort), "network-table", height=35 * (len(frame) + 1) + 3)

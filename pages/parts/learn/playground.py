@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from kdengine import catalogue
 from kdengine.errors import KdError
 from kdengine.rundir import RunDir
 from pages.parts import actions, blocks, fetch, pulse, state, tables, words
@@ -39,8 +40,12 @@ def _play(key: str) -> None:
     from kdengine import methods, playground  # load torch: not before somebody plays
 
     entry = methods.get(key)
+    role = playground.partner_of(entry.card)
+    if role and not _pairs(rows):
+        _nothing(key)
+        return
     try:
-        which = _networks(key, rows, playground.partner_of(entry.card))
+        which = _networks(key, rows, role)
         bench = _loaded(*which)
         place = _image(key, bench)
         chosen = _knobs(key, entry.params.model_json_schema())
@@ -61,8 +66,8 @@ def _nothing(key: str) -> None:
     """Say what will be here, and what to press."""
     with st.container(border=True, horizontal_alignment="center", gap="small"):
         st.markdown("Two trained networks will look at real images here, and you turn the knobs.", text_alignment="center")
-        if actions.pending("demo"):
-            st.caption("The demo is being launched.")
+        if actions.pending("demo") or len(fetch.active()):
+            st.caption("What trains now will be here when it has finished.")
         elif st.button("Run the demo (CPU is enough)", type="primary", icon=":material/play_arrow:", key="play-demo"):
             actions.run_demo()
             st.rerun()
@@ -80,12 +85,23 @@ def _finished() -> list[dict[str, Any]]:
     return [row for row in rows if RunDir(folders / row["run_id"]).best_weights("student").is_file()]
 
 
+def _taught(row: Mapping[str, Any]) -> bool:
+    return not words.missing(row["teacher"]) or catalogue.label_of(row["method"]).peers
+
+
+def _pairs(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether two networks can be held against one another: one with what it learnt from, or two of one dataset."""
+    datasets = [row["dataset"] for row in rows]
+    return any(map(_taught, rows)) or len(set(datasets)) < len(datasets)
+
+
 def _networks(key: str, rows: Sequence[Mapping[str, Any]], role: str | None) -> tuple[str, str, str, str | None, int]:
     """Draw the choice of runs and images behind a button that names them; return what ``_loaded`` needs."""
     line = st.container(horizontal=True, vertical_alignment="center")
     named = {row["run_id"]: row for row in rows}
     with line.popover("Networks and images", icon=":material/tune:"):
-        first = [row for row in rows if row["method"] == key] or [row for row in rows if role is None or row["teacher"]] or rows
+        own = [row for row in rows if row["method"] == key]
+        first = own or [row for row in rows if role is None or _taught(row)] or rows
         titles = {run_id: _title(row) for run_id, row in named.items()}
         student = state.choice(st.selectbox, "Student", titles, name=f"{key}-student", default=first[0]["run_id"])
         partner = _partner(key, named, student, role) if role else None
