@@ -18,7 +18,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pages.parts import words
-from pages.parts.colours import DASHES, REFERENCE, Style, style_of
+from store.export.colours import DASHES, REFERENCE, Style, style_of
 
 GRID = "rgba(128,136,150,0.20)"
 AXIS = "rgba(128,136,150,0.55)"

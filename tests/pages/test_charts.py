@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from kdengine import catalogue
-from pages.parts import charts, colours
-from pages.parts.colours import FAMILIES, REFERENCE, style_of
+from pages.parts import charts
+from store.export import colours
+from store.export.colours import FAMILIES, REFERENCE, style_of
 
 LIGHT, DARK = "#ffffff", "#0f1217"
 # Machado et al. 2009, severity 1, linear RGB

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from kdengine.catalogue import Label, labels
-from pages.parts.colours import style_of
 from pages.parts.learn import diagram
+from store.export.colours import style_of
 
 KEYS = list(labels())
 

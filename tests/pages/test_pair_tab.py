@@ -15,9 +15,9 @@ from streamlit.testing.v1 import AppTest
 from kdengine.home import Home
 from kdengine.rundir import RunDir
 from kdengine.spec import RunSpec
-from pages.parts.colours import style_of
 from pages.parts.compare import pair_figures, pair_sides
 from store.compare import pair
+from store.export.colours import style_of
 from tests.pages.seed import Seeded, play
 
 Visit = Callable[..., AppTest]

@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 from kdengine import catalogue
 from pages.parts import charts, room, words
 from pages.parts.charts import Line
-from pages.parts.colours import REFERENCE, Style, style_of
 from store.compare import wording
 from store.compare.tradeoff import Cost
+from store.export.colours import REFERENCE, Style, style_of
 
 QUIET = Style("rgba(128,136,150,0.45)", "solid", "circle")
 MOST = 200  # mean curves that are drawn at all

@@ -11,11 +11,11 @@ import streamlit as st
 
 from kdengine.errors import KdError
 from pages.parts import actions, blocks, charts, fetch, state, words
-from pages.parts.colours import REFERENCE, Style
 from pages.parts.compare import pair_figures, pair_sides
 from pages.parts.compare.pair_sides import ALONE, Side
 from pages.parts.compare.selection import Chosen
 from store.compare import pair, specdiff
+from store.export.colours import REFERENCE, Style
 
 EVERY = "all"
 AT_ONCE = 24

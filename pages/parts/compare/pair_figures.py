@@ -19,8 +19,8 @@ import plotly.graph_objects as go
 
 from kdengine import pictures
 from pages.parts.charts import AXIS, GRID, LETTER_PX, TITLE
-from pages.parts.colours import REFERENCE, Style, style_of
 from store.compare.pair import Gap
+from store.export.colours import REFERENCE, Style, style_of
 
 CLASSES_SHOWN = 20  # of more, the most telling ones are shown
 FEW = 5

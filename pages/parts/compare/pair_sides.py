@@ -15,9 +15,9 @@ import pandas as pd
 
 from kdengine.spec import RunSpec
 from pages.parts import charts, fetch, words
-from pages.parts.colours import Style
 from pages.parts.compare.pair_figures import Picture, Saying, Way, styles
 from store.compare import groups, pair
+from store.export.colours import Style
 
 ALONE = "alone"
 

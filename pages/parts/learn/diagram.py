@@ -12,7 +12,7 @@ from html import escape
 
 from kdengine.catalogue import Label
 from pages.parts import words
-from pages.parts.colours import style_of
+from store.export.colours import style_of
 
 WIDTH, BOX, PITCH, HEIGHT = 380, 102, 36, 26
 LEFT, RIGHT, MIDDLE = 20, WIDTH - 20 - BOX, WIDTH // 2

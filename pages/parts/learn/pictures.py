@@ -16,9 +16,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.parts import words
-from pages.parts.colours import REFERENCE, style_of
 from pages.parts.learn import tiles
 from pages.parts.learn.tiles import SIGNED
+from store.export.colours import REFERENCE, style_of
 
 GRID, AXIS = "rgba(125,130,139,0.25)", "rgba(125,130,139,0.6)"
 CHANNELS = 6  # feature maps shown of the many that a stage has

@@ -15,8 +15,8 @@ import streamlit as st
 from kdengine import catalogue
 from kdengine.catalogue import Label
 from pages.parts import fetch, state, words
-from pages.parts.colours import SYMBOLS, style_of
 from pages.parts.learn import evidence
+from store.export.colours import SYMBOLS, style_of
 
 HERE = "pages/methods.py"
 GLYPHS = {

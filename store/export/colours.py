@@ -1,6 +1,6 @@
 """One hue per family of methods, a shade per method, the same everywhere: in curves, bars and cards.
 
-Reads: the catalogue of methods. Writes: nothing. Never: Streamlit, torch.
+Reads: the catalogue of methods. Writes: nothing. Never: Streamlit, torch. Pages and race charts draw with it.
 
 Every colour has at least 3:1 contrast against the light and the dark background, so that a figure looks the same in both and
 in a talk. The five hues keep their distance for the common kinds of colour blindness. Dash and marker say the same again: no
