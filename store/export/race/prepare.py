@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 SWAP_S = 0.6  # how long a change of places takes
 ENTER_S = 0.3  # how long one that starts late takes to appear
 LEAD_IN = 0.2  # share of the epochs that a zoomed axis need not show: the first rise
-TICKS = 5
+TICKS = 6
 
 
 @dataclass(frozen=True, slots=True)

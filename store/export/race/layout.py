@@ -1,0 +1,153 @@
+"""What both kinds of race share: sizes that follow the picture's, the three themes, and the texts around the drawing.
+
+Reads: what is prepared. Writes: nothing. Never: a frame; what moves is drawn by ``bars`` and ``lines``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdengine.errors import KdError
+from store.export.race.canvas import LETTER_LEVELS, Canvas, Palette, Ramp
+from store.export.race.fonts import Face
+from store.export.race.prepare import Prepared
+
+SMALLEST_LETTERS = 9.0  # pixels; below nobody reads
+SMALLEST_ROW = 9.0  # pixels from bar to bar
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours: ``background``, ``text``, ``muted`` text, ``grid`` lines, ``grey`` of those that are not highlighted."""
+
+    background: str
+    text: str
+    muted: str
+    grid: str
+    grey: str
+
+
+THEMES = {
+    "light": Theme("#ffffff", "#191c21", "#5d6470", "#e3e7ec", "#c3c8d0"),
+    "dark": Theme("#0f1217", "#e7eaee", "#9aa3b0", "#262c35", "#4a515c"),
+    "print": Theme("#ffffff", "#000000", "#3c3c3c", "#d0d0d0", "#bdbdbd"),
+}
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The fonts of a picture."""
+
+    title: Face
+    subtitle: Face
+    epoch: Face
+    ticks: Face
+    caption: Face
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The picture around the drawing, and where the drawing goes: ``top`` to ``foot`` and ``margin`` from the sides, in pixels.
+
+    ``unit``: how many pixels one of a 1280 x 720 picture is. ``letters``, ``muted``: ramps for text; ``grid``: for lines.
+    """
+
+    canvas: Canvas
+    palette: Palette
+    theme: Theme
+    faces: Faces
+    unit: float
+    margin: int
+    top: int
+    foot: int
+    letters: Ramp
+    muted: Ramp
+    grid: Ramp
+
+    def write(self, text: str, face: Face, x: float, base: float, ramp: Ramp, *, side: str = "left") -> None:
+        """Write text that stands on ``base`` and begins at ``x``, or ends there (``side="right"``), or has its middle there."""
+        word = face.word(text)
+        shift = {"left": 0.0, "middle": word.width / 2, "right": float(word.width)}[side]
+        self.canvas.stamp(ramp.inked(word.coverage), round(x - shift), round(base) - word.baseline)
+
+
+def unit_of(width: int, height: int) -> float:
+    """Return the scale of letters and gaps; a tall picture counts as a narrower one, so that it stays readable on a phone."""
+    counted = np.interp(width / height, [9 / 16, 1, 16 / 9], [720, 900, 1280])
+    return min(width / float(counted), height / 620 if width > height else height / 900)
+
+
+def frame_of(prepared: Prepared, palette: Palette, ramps: int) -> Frame:
+    """Draw title, subtitle and caption, and return the frame with the room that is left.
+
+    ``palette`` already has the ``ramps`` colours of the racers; the letters come after them.
+
+    Raises:
+        KdError: the picture is too small for what is on it.
+    """
+    order, options = prepared.order, prepared.order.options
+    theme, unit = THEMES[options.theme], unit_of(options.width, options.height)
+    faces = _faces(unit)
+    canvas = Canvas(options.width, options.height)
+    margin = round(30 * unit)
+    muted, letters = palette.ramp(theme.muted, LETTER_LEVELS), palette.ramp(theme.text, LETTER_LEVELS)
+    top, foot = _heights(prepared, faces, unit, margin)
+    grid = Ramp(1, 1)
+    made = Frame(canvas, palette, theme, faces, unit, margin, top, foot, letters, muted, grid)
+    if foot - top < SMALLEST_ROW * prepared.shown:
+        fits = max(1, int((foot - top) / SMALLEST_ROW))
+        raise KdError.of(f"{prepared.shown} bars in {options.width} x {options.height} pixels", f"up to {fits} in that height",
+                         "choose a larger picture, or fewer bars in view", "height")  # fmt: skip
+    room = options.width - 2 * margin - faces.epoch.width(epoch_text(order.epochs[-1])) - round(20 * unit)
+    base = margin + faces.title.cap
+    if order.title:
+        made.write(faces.title.elided(order.title, room), faces.title, margin, base, letters)
+        base += round(faces.subtitle.pixels * 1.5)
+    if order.subtitle:
+        made.write(faces.subtitle.elided(order.subtitle, room), faces.subtitle, margin, base, muted)
+    _caption(made, prepared)
+    return made
+
+
+def axis_words(prepared: Prepared) -> str:
+    """Return what stands below the axis: what is measured, and where it begins if not at zero."""
+    axis = prepared.axis
+    broken = f"axis starts at {axis.tick_text(axis.low) if axis.low in axis.ticks else axis.value_text(axis.low)}"
+    return " · ".join(filter(None, [prepared.order.measure, broken if axis.broken else ""]))
+
+
+def epoch_text(epoch: float) -> str:
+    """Write the epoch as the header has it; a whole number has no point."""
+    return f"epoch {epoch:,.0f}" if float(epoch).is_integer() else f"epoch {epoch:g}"
+
+
+def _faces(unit: float) -> Faces:
+    def face(pixels: float, bold: bool = False) -> Face:
+        return Face(round(max(SMALLEST_LETTERS, pixels * unit), 2), bold)
+
+    return Faces(face(27, True), face(17), face(34, True), face(15), face(12.5))
+
+
+def _caption_lines(prepared: Prepared, faces: Faces, unit: float, margin: int) -> list[str]:
+    order = prepared.order
+    room = order.options.width - 2 * margin
+    return faces.caption.lines(order.caption, room, 2) if order.options.caption and order.caption else []
+
+
+def _heights(prepared: Prepared, faces: Faces, unit: float, margin: int) -> tuple[int, int]:
+    order = prepared.order
+    head = max(faces.epoch.cap, faces.title.cap + (faces.subtitle.pixels * 1.5 if order.subtitle else 0))
+    lines = len(_caption_lines(prepared, faces, unit, margin))
+    below = lines * faces.caption.pixels * 1.4 + (8 * unit if lines else 0)
+    axis = faces.ticks.pixels * 1.7 + (faces.ticks.pixels * 1.5 if axis_words(prepared) else 0)
+    return round(margin + head + 22 * unit), round(order.options.height - margin * 0.8 - below - axis)
+
+
+def _caption(frame: Frame, prepared: Prepared) -> None:
+    lines = _caption_lines(prepared, frame.faces, frame.unit, frame.margin)
+    face, height = frame.faces.caption, prepared.order.options.height
+    base = height - frame.margin * 0.8 - (len(lines) - 1) * face.pixels * 1.4
+    for number, line in enumerate(lines):
+        frame.write(line, face, frame.margin, base + number * face.pixels * 1.4, frame.muted)

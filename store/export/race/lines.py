@@ -1,0 +1,177 @@
+"""The line race: a line per racer that grows from epoch to epoch, its name and value at its head.
+
+Reads: what is prepared. Writes: pixels of a canvas. Never: files.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.export.race.canvas import EDGE_LEVELS, Bytes, Palette
+from store.export.race.fonts import Face
+from store.export.race.layout import THEMES, axis_words, epoch_text, frame_of
+from store.export.race.prepare import Prepared, nice, rising
+
+NAMES_SHARE = 0.24  # of the width, at most, for a name at the head of its line
+STROKE, THIN = 3.2, 1.4  # pixels of a 1280 x 720 picture: a line, and one whose run has ended
+X_TICKS = 8
+
+
+class Lines:
+    """Draws the frames of a line race; ``table``: the 256 colours that its pixels are indices of."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        order, options = prepared.order, prepared.order.options
+        theme = THEMES[options.theme]
+        palette = Palette(theme.background)
+        palette.ramp(theme.grid, 1)
+        colours = [r.colour if r.name in options.highlight or not options.highlight else theme.grey for r in order.racers]
+        levels = max(1, min(EDGE_LEVELS, 220 // len(set(colours))))
+        # the least important first: where lines meet, the greater index is seen
+        ramps = {colour: palette.ramp(colour, levels) for colour in sorted(set(colours), key=lambda c: (c != theme.grey, c))}
+        self._prepared = prepared
+        self._ramps = [ramps[colour] for colour in colours]
+        self._frame = frame = frame_of(prepared, palette, len(ramps))
+        self.table = palette.table()
+        room = (frame.foot - frame.top) / max(1, prepared.shown)
+        self._face = Face(round(max(8.0, min(18 * frame.unit, 0.85 * room)), 2))
+        self._names = [self._face.elided(racer.name, NAMES_SHARE * options.width) for racer in order.racers]
+        self._stroke = max(1.5, STROKE * frame.unit)
+        self._thin = max(1.0, THIN * frame.unit)
+        self._columns()
+        self._ground()
+
+    def draw(self, number: int) -> Bytes:
+        """Return the picture of a frame, counted from 0: indices (height, width). It is overwritten by the next one."""
+        prepared, frame = self._prepared, self._frame
+        at = float(prepared.at[number])
+        self._grow(int(at))
+        frame.canvas.clear()
+        values, row = prepared.values[number], int(at)
+        x = self._x(self._epoch(at))
+        heads = np.flatnonzero(~np.isnan(values))
+        if at > row:
+            for racer in heads.tolist():
+                self._segment(racer, row, at, float(values[racer]))
+        for racer in heads:
+            y = min(max(self._y(values[racer]), frame.top), frame.foot)
+            frame.canvas.line(self._ramps[racer], x, y, x, y, self._stroke * 2.6)
+        self._labels(number, x, heads)
+        face = frame.faces.epoch
+        frame.write(epoch_text(prepared.epoch[number]), face, prepared.order.options.width - frame.margin,
+                    frame.margin + face.cap, frame.letters, side="right")  # fmt: skip
+        return frame.canvas.pixels
+
+    def _columns(self) -> None:
+        frame, axis, width = self._frame, self._prepared.axis, self._prepared.order.options.width
+        ticks = max(frame.faces.ticks.width(axis.tick_text(tick)) for tick in axis.ticks or (axis.low,))
+        finite = self._prepared.filled[~np.isnan(self._prepared.filled)]
+        values = max(self._face.width(axis.value_text(float(value))) for value in (finite.min(), finite.max()))
+        self._gap = round(10 * frame.unit)
+        self._x0 = frame.margin + ticks + self._gap
+        self._x1 = width - frame.margin - max(self._face.width(name) for name in self._names) - values - 4 * self._gap
+
+    def _ground(self) -> None:
+        """Draw what stands still: grid, ticks, what the axes measure."""
+        frame, axis, epochs = self._frame, self._prepared.axis, self._prepared.order.epochs
+        face = frame.faces.ticks
+        for tick in axis.ticks:
+            y = round(self._y(tick))
+            frame.canvas.bar(self._x0, self._x1, y, y + max(1, round(frame.unit)), frame.grid)
+            frame.write(axis.tick_text(tick), face, self._x0 - self._gap, y + face.cap / 2, frame.muted, side="right")
+        base = frame.foot + face.pixels * 1.4
+        for epoch in epoch_ticks(epochs):
+            frame.write(f"{epoch:,g}", face, self._x(epoch), base, frame.muted, side="middle")
+        words = " · ".join(filter(None, [axis_words(self._prepared), "epochs from left to right"]))
+        words = face.elided(words, self._prepared.order.options.width - frame.margin - self._x0)
+        frame.write(words, face, self._x0, base + face.pixels * 1.5, frame.muted)
+        self._blank = frame.canvas.pixels.copy()
+        self._grown = 0
+        frame.canvas.keep()
+
+    def _grow(self, row: int) -> None:
+        """Add the whole segments up to ``row`` to the ground; going back begins anew."""
+        canvas = self._frame.canvas
+        if row < self._grown:
+            np.copyto(canvas.pixels, self._blank)
+            canvas.keep()
+            self._grown = 0
+        if row > self._grown:
+            canvas.clear()
+            for before in range(self._grown, row):
+                for racer in np.flatnonzero(~np.isnan(self._prepared.filled[before])).tolist():
+                    self._segment(racer, before, before + 1.0, float(self._prepared.filled[before + 1, racer]))
+            canvas.keep()
+            self._grown = row
+
+    def _segment(self, racer: int, row: int, at: float, value: float) -> None:
+        filled, epochs = self._prepared.filled, self._prepared.order.epochs
+        ended = self._prepared.ended[racer]
+        width = self._thin if epochs[row] >= ended else self._stroke  # a comparison with NaN is false
+        start = self._x(epochs[row]), self._y(filled[row, racer])
+        self._frame.canvas.line(self._ramps[racer], *start, self._x(self._epoch(at)), self._y(value), width,
+                                rows=(0, self._frame.foot + 1))  # fmt: skip
+
+    def _labels(self, number: int, x: float, heads: NDArray[np.int64]) -> None:
+        """Write names and values at the heads, pushed apart where they would touch; they change places as their values do."""
+        prepared, frame, face = self._prepared, self._frame, self._face
+        places = prepared.places[number]
+        best = heads[np.argsort(places[heads], kind="stable")]
+        heights = np.clip([self._y(prepared.values[number, racer]) for racer in best], frame.top, frame.foot)
+        wanted = (-heights if self._downwards else heights)[: prepared.shown]
+        slots = apart(wanted, face.pixels * 1.22, frame.top, frame.foot, flipped=self._downwards)
+        above = np.empty(0)
+        for racer, height in zip(best[: prepared.shown].tolist(), heights, strict=False):
+            y = float(np.interp(places[racer], np.arange(1, len(slots) + 1), slots))
+            clear = min(1.0, max(0.0, (np.min(abs(above - y), initial=np.inf) / face.pixels - 0.75) / 0.35))
+            above = np.append(above, y)
+            self._label(racer, number, (x, float(height)), y, clear * float(prepared.presence[number, racer]))
+
+    def _label(self, racer: int, number: int, head: tuple[float, float], y: float, alpha: float) -> None:
+        frame, face, axis = self._frame, self._face, self._prepared.axis
+        text = f"{self._names[racer]}  {axis.value_text(float(self._prepared.values[number, racer]))}"
+        x, word = head[0] + 2.4 * self._gap, face.word(text)
+        frame.canvas.line(self._ramps[racer], *head, x - self._gap * 0.6, y, self._thin)
+        frame.canvas.stamp(frame.letters.inked(word.coverage, alpha), round(x), round(y + face.cap / 2) - word.baseline)
+
+    @property
+    def _downwards(self) -> bool:
+        """Whether the best is at the foot: a low value, where that is what one wants."""
+        return self._prepared.order.lower_is_better
+
+    def _epoch(self, at: float) -> float:
+        epochs, row = self._prepared.order.epochs, int(at)
+        return epochs[row] + (epochs[row + 1] - epochs[row]) * (at - row) if at > row else epochs[row]
+
+    def _x(self, epoch: float) -> float:
+        first, last = self._prepared.order.epochs[0], self._prepared.order.epochs[-1]
+        return self._x0 + (self._x1 - self._x0) * ((epoch - first) / (last - first) if last > first else 0.0)
+
+    def _y(self, value: float) -> float:
+        axis = self._prepared.axis
+        return self._frame.foot - (value - axis.low) / (axis.high - axis.low) * (self._frame.foot - self._frame.top)
+
+
+def apart(wanted: NDArray[np.float64], gap: float, top: float, foot: float, *, flipped: bool = False) -> NDArray[np.float64]:
+    """Return rows as near to ``wanted`` (rising) as can be, ``gap`` from each other, between ``top`` and ``foot`` if they fit.
+
+    ``flipped``: rows are counted from below; what comes back is counted from above again.
+    """
+    steps = np.arange(len(wanted)) * gap
+    found = rising(wanted - steps) + steps if len(wanted) else wanted
+    low, high = (-foot, -top) if flipped else (top, foot)
+    if len(found):
+        found = np.minimum(found, high - steps[::-1])
+        found = np.maximum(found, low + steps)
+    return -found if flipped else found
+
+
+def epoch_ticks(epochs: tuple[float, ...]) -> list[float]:
+    """Return whole epochs to write below the picture, the first and the last among them."""
+    first, last = epochs[0], epochs[-1]
+    step = max(1.0, nice(max(1e-9, last - first) / X_TICKS))
+    inner = [k * step for k in range(math.ceil(first / step), math.floor(last / step) + 1)]
+    return [first, *(tick for tick in inner if first + 0.6 * step < tick < last - 0.6 * step), *([last] if last > first else [])]
