@@ -15,7 +15,7 @@ from store.export.race.fonts import Face
 from store.export.race.layout import THEMES, axis_words, epoch_text, frame_of
 from store.export.race.prepare import Prepared
 
-NAMES_SHARE = 0.28  # of the width, at most, for the names
+NAMES_SHARE = 0.38, 0.28  # of the width, at most, for the names: of a tall picture, of a wide one
 THICKNESS = 0.74  # of the way from bar to bar
 THICKEST = 92  # pixels of a 1280 x 720 picture: one bar alone is no wall
 SEEN_APART = 0.45, 0.8  # texts this many rows below a better one begin to show, and are whole
@@ -66,7 +66,8 @@ class Bars:
         """Find where names end, bars begin, and the longest may end so that its value fits."""
         prepared, width, unit = self._prepared, self._prepared.order.options.width, self._frame.unit
         racers = prepared.order.racers
-        self._names = [self._face.elided(racer.name, NAMES_SHARE * width) for racer in racers]
+        share = float(np.interp(width / prepared.order.options.height, [9 / 16, 16 / 9], NAMES_SHARE))
+        self._names = [self._face.elided(racer.name, share * width) for racer in racers]
         gap = round(10 * unit)
         self._x0 = self._frame.margin + max(self._face.width(name) for name in self._names) + gap
         finite = prepared.filled[~np.isnan(prepared.filled)]

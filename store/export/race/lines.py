@@ -18,6 +18,7 @@ from store.export.race.prepare import Prepared, nice, rising
 NAMES_SHARE = 0.24  # of the width, at most, for a name at the head of its line
 STROKE, THIN = 3.2, 1.4  # pixels of a 1280 x 720 picture: a line, and one whose run has ended
 X_TICKS = 8
+LONGEST_LEADER = 2.5  # rows, from the head of a line to its name
 
 
 class Lines:
@@ -56,7 +57,7 @@ class Lines:
         if at > row:
             for racer in heads.tolist():
                 self._segment(racer, row, at, float(values[racer]))
-        for racer in heads:
+        for racer in heads.tolist():
             y = min(max(self._y(values[racer]), frame.top), frame.foot)
             frame.canvas.line(self._ramps[racer], x, y, x, y, self._stroke * 2.6)
         self._labels(number, x, heads)
@@ -72,7 +73,7 @@ class Lines:
         values = max(self._face.width(axis.value_text(float(value))) for value in (finite.min(), finite.max()))
         self._gap = round(10 * frame.unit)
         self._x0 = frame.margin + ticks + self._gap
-        self._x1 = width - frame.margin - max(self._face.width(name) for name in self._names) - values - 4 * self._gap
+        self._x1 = width - frame.margin - max(self._face.width(name) for name in self._names) - values - 5 * self._gap
 
     def _ground(self) -> None:
         """Draw what stands still: grid, ticks, what the axes measure."""
@@ -113,7 +114,7 @@ class Lines:
         width = self._thin if epochs[row] >= ended else self._stroke  # a comparison with NaN is false
         start = self._x(epochs[row]), self._y(filled[row, racer])
         self._frame.canvas.line(self._ramps[racer], *start, self._x(self._epoch(at)), self._y(value), width,
-                                rows=(0, self._frame.foot + 1))  # fmt: skip
+                                rows=(self._frame.top, self._frame.foot + 1))  # fmt: skip
 
     def _labels(self, number: int, x: float, heads: NDArray[np.int64]) -> None:
         """Write names and values at the heads, pushed apart where they would touch; they change places as their values do."""
@@ -133,8 +134,10 @@ class Lines:
     def _label(self, racer: int, number: int, head: tuple[float, float], y: float, alpha: float) -> None:
         frame, face, axis = self._frame, self._face, self._prepared.axis
         text = f"{self._names[racer]}  {axis.value_text(float(self._prepared.values[number, racer]))}"
-        x, word = head[0] + 2.4 * self._gap, face.word(text)
-        frame.canvas.line(self._ramps[racer], *head, x - self._gap * 0.6, y, self._thin)
+        x, word = head[0] + 3 * self._gap, face.word(text)
+        if abs(y - head[1]) < LONGEST_LEADER * face.pixels:  # longer ones only tangle
+            frame.canvas.line(self._ramps[racer], *head, x - self._gap, y, self._thin)
+        frame.canvas.line(self._ramps[racer], x - self._gap * 0.9, y, x - self._gap * 0.4, y, face.pixels * 0.4)
         frame.canvas.stamp(frame.letters.inked(word.coverage, alpha), round(x), round(y + face.cap / 2) - word.baseline)
 
     @property

@@ -148,14 +148,18 @@ def eased(ranks: NDArray[np.int64], half: int, *, smooth: bool = True) -> Floats
     The mean of the ranks over ``2 * half + 1`` frames glides so; where several change places at once, it could put one above
     a better one for a moment: those share their mean place then.
     """
-    kernel = np.hanning(2 * half + 3)[1:-1] if smooth else np.ones(2 * half + 1)
-    padded = np.pad(ranks.astype(np.float64), ((half, half), (0, 0)), mode="edge")
+    frames = np.arange(len(ranks))
+    # narrower towards the ends: the first and the last frame are at rest
+    reach = np.minimum(half, np.minimum(frames, frames[::-1]))
     places = np.zeros(ranks.shape)
-    for weight, shift in zip(kernel / kernel.sum(), range(2 * half + 1), strict=True):
-        places += weight * padded[shift : shift + len(ranks)]
+    for width in range(half + 1):
+        kernel = np.hanning(2 * width + 3)[1:-1] if smooth else np.ones(2 * width + 1)
+        rows = frames[reach == width]
+        for weight, shift in zip(kernel / kernel.sum(), range(-width, width + 1), strict=True):
+            places[rows] += weight * ranks[rows + shift]
     order = np.argsort(ranks, axis=1)
     sorted_ = np.take_along_axis(places, order, axis=1)
-    for frame in np.flatnonzero((np.diff(sorted_, axis=1) < 0).any(axis=1)):
+    for frame in np.flatnonzero((np.diff(sorted_, axis=1) < 0).any(axis=1)).tolist():
         sorted_[frame] = rising(sorted_[frame])
     np.put_along_axis(places, order, sorted_, axis=1)
     still = places.round()
@@ -205,8 +209,8 @@ def decimals_of(order: Order, filled: Floats, span: float) -> int:
     """Return how many decimals the values need: enough for the span, one more where the last values would look equal."""
     if order.options.decimals is not None:
         return order.options.decimals
-    enough = min(4, max(0, 1 - math.floor(math.log10(span) + 1e-9)))
-    enough = max(1, enough) if order.unit.strip() == "%" else enough
+    percent = order.unit.strip() == "%"
+    enough = min(4, max(int(percent), 2 - percent - math.floor(math.log10(span) + 1e-9)))
     last = sorted(set(filled[-1][~np.isnan(filled[-1])].tolist()))
     texts = [f"{value:.{enough}f}" for value in last]
     return min(4, enough + 1) if len(set(texts)) < len(texts) else enough
