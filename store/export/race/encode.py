@@ -30,12 +30,14 @@ from store.export.race.options import Options
 
 CRF, PRESET = 20, "veryfast"
 THREADS = 2
+FINER_COLOUR = "chroma-qp-offset=-6"  # flat colours are what a race is made of; a tenth more bytes
 PIPE_BYTES = 1 << 20
 GIF_END = b";"
 NO_FFMPEG = KdError.of(
     "an MP4, and no ffmpeg is here", "GIF and PNG, which need none",
     "choose GIF, or install one: pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE", "format",
 )  # fmt: skip
+BT709 = {"color_range": "tv", "colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
 LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
 
 
@@ -114,9 +116,10 @@ class Planes:
 def mp4_command(exe: str, options: Options, out: Path, title: str, comment: str) -> list[str]:
     """Return the command line that makes an MP4 which every browser plays while it still loads."""
     tags = {"metadata:g:0": f"title={title}", "metadata:g:1": f"comment={comment}"}
-    stream = _raw(options, "yuv420p").output(
+    # said of what comes in as well as of what goes out: else ffmpeg takes the one for the other, and converts
+    stream = _raw(options, "yuv420p", **BT709).output(
         str(out), vcodec="libx264", pix_fmt="yuv420p", preset=PRESET, crf=CRF, threads=THREADS, movflags="+faststart",
-        color_range="tv", colorspace="bt709", color_primaries="bt709", color_trc="bt709", format="mp4", **tags,
+        format="mp4", **{"x264-params": FINER_COLOUR}, **BT709, **tags,
     )  # fmt: skip
     return _compiled(exe, stream)
 
@@ -132,9 +135,9 @@ def gif_command(exe: str, options: Options, out: Path) -> list[str]:
     return _compiled(exe, stream)
 
 
-def _raw(options: Options, pix_fmt: str) -> Any:
+def _raw(options: Options, pix_fmt: str, **tags: str) -> Any:
     size = f"{options.width}x{options.height}"
-    return ffmpeg.input("pipe:", format="rawvideo", pix_fmt=pix_fmt, s=size, framerate=options.fps)
+    return ffmpeg.input("pipe:", format="rawvideo", pix_fmt=pix_fmt, s=size, framerate=options.fps, **tags)
 
 
 def _compiled(exe: str, stream: Any) -> list[str]:

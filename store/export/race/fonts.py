@@ -104,7 +104,11 @@ def _word(text: str, pixels: float, bold: bool) -> Word:
     font.set_size(pixels, 72)
     font.set_text(text or " ", 0.0, flags=LoadFlags.TARGET_LIGHT)
     font.draw_glyphs_to_bitmap(antialiased=True)
-    coverage = np.array(font.get_image(), dtype=np.uint8)
+    ink = np.array(font.get_image(), dtype=np.uint8)
+    left, across = max(0, round(font.get_bitmap_offset()[0] / 64)), math.ceil(font.get_width_height()[0] / 64)
+    # as wide as the text runs, not as its ink: else a number would shift when its first digit becomes a 1
+    coverage = np.zeros((ink.shape[0], max(across, left + ink.shape[1])), dtype=np.uint8)
+    coverage[:, left : left + ink.shape[1]] = ink
     below = math.ceil(font.get_descent() / 64) + 1  # the picture has an empty row at its foot
     return Word(coverage, coverage.shape[0] - below)
 

@@ -134,10 +134,10 @@ class Lines:
     def _label(self, racer: int, number: int, head: tuple[float, float], y: float, alpha: float) -> None:
         frame, face, axis = self._frame, self._face, self._prepared.axis
         text = f"{self._names[racer]}  {axis.value_text(float(self._prepared.values[number, racer]))}"
-        x, word = head[0] + 3 * self._gap, face.word(text)
+        x, word = head[0] + 2 * self._gap + 0.8 * face.pixels, face.word(text)
         if abs(y - head[1]) < LONGEST_LEADER * face.pixels:  # longer ones only tangle
-            frame.canvas.line(self._ramps[racer], *head, x - self._gap, y, self._thin)
-        frame.canvas.line(self._ramps[racer], x - self._gap * 0.9, y, x - self._gap * 0.4, y, face.pixels * 0.4)
+            frame.canvas.line(self._ramps[racer], *head, x - face.pixels, y, self._thin)
+        frame.canvas.line(self._ramps[racer], x - 0.8 * face.pixels, y, x - 0.55 * face.pixels, y, 0.42 * face.pixels)
         frame.canvas.stamp(frame.letters.inked(word.coverage, alpha), round(x), round(y + face.cap / 2) - word.baseline)
 
     @property
