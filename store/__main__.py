@@ -18,6 +18,7 @@ from rich.table import Table
 
 from kdengine.errors import KdError
 from kdengine.home import Home
+from store.export.race.command import race
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The results of all runs, in DuckDB.")
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -62,6 +63,9 @@ def rebuild() -> None:
         task = bar.add_task("reading run folders", total=None)
         found = rebuild_results(Home.find(), lambda done, total: bar.update(task, completed=done, total=total))
     errors.print("rebuilt: " + ", ".join(f"{n} {name}" for name, n in found.items()))
+
+
+app.command()(race)
 
 
 def _print_table(frame: Any) -> None:

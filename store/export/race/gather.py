@@ -192,7 +192,8 @@ def _entries(groups: pd.DataFrame, curves: pd.DataFrame, metric: Metric, mode: s
     ids = list(dict.fromkeys(curves["run_id"]))
     place = {run_id: n for n, run_id in enumerate(ids)}
     table = np.full((len(epochs), len(ids)), np.nan)
-    table[row, curves["run_id"].map(place).to_numpy(dtype=int)] = curves["value"].to_numpy(dtype=np.float64) * metric.factor
+    values = curves["value"].to_numpy(dtype=np.float64) * metric.factor
+    table[row, curves["run_id"].map(place).to_numpy(dtype=int)] = values.round(5)  # a float32 tells no more: 70, not 69.999999
     table = in_mode(table, mode, lower_is_better=metric.lower_is_better)
     entries = []
     for name, method, own, seeds in zip(groups["name"], groups["method"], groups["ids"], groups["seeds"], strict=True):
@@ -285,7 +286,7 @@ def _runs_text(drawn: Sequence[Entry], runs: pd.DataFrame | None) -> str:
     suites = [] if own is None else sorted({str(suite) for suite in own["suite"].dropna()})
     few = len(ids) <= IDS_IN_CAPTION
     parts = [f"{'Run' if len(ids) == 1 else 'Runs'} {', '.join(ids)}" if few else f"{len(ids)} runs"]
-    if suites and not few:
+    if suites:
         parts[0] += f" of suite {suites[0]}" if len(suites) == 1 else f" of {len(suites)} suites"
     if own is not None and len(own):
         parts.append(f"newest of {own['created_at'].max():%Y-%m-%d}")
