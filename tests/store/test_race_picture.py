@@ -85,6 +85,16 @@ def test_pictures_are_cut_at_every_edge() -> None:
     assert canvas.pixels.sum() == 36
 
 
+def test_the_ground_is_seen_through_a_picture_and_letters_win() -> None:
+    canvas = Canvas(3, 3)
+    canvas.pixels[:] = 5
+    canvas.stamp(np.array([[0, 9], [3, 0]], dtype=np.uint8), 0, 0)
+    assert canvas.pixels.tolist() == [[5, 9, 5], [5, 5, 5], [5, 5, 5]]
+    canvas.clear()
+    canvas.stamp(np.full((3, 3), 9, dtype=np.uint8), 0, 0, below=2)
+    assert canvas.pixels.tolist() == [[9] * 3, [9] * 3, [0] * 3]
+
+
 def test_a_palette_is_full_at_256() -> None:
     palette = Palette("#ffffff")
     palette.ramp("#000000", 255)
