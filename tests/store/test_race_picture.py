@@ -219,6 +219,12 @@ def test_the_size_is_exact_whatever_the_names() -> None:
         assert (edge == np.array(rgb(THEMES["light"].background))).all(), "nothing touches the edge"
 
 
+def test_a_long_title_leaves_room_for_the_epoch() -> None:
+    pictures = [still(order(title=title, subtitle=title)) for title in ("", "W" * 300)]
+    right = [picture[:90, -190:] for picture in pictures]  # as wide as the words epoch 6, and some air before them
+    assert np.array_equal(right[0][:60], right[1][:60]) and not np.array_equal(*pictures)
+
+
 def test_too_many_bars_for_a_small_picture_are_refused() -> None:
     with pytest.raises(KdError) as caught:
         still(order(racers=20, width=320, height=180, top=20))
