@@ -81,10 +81,10 @@ def _shade(family: str, place: int) -> str:
     if place:  # far from the first in lightness, then on its other side, in turn
         far, near = (PALE, DARK) if PALE - light > light - DARK else (DARK, PALE)
         light = far if place % 2 else near
-    return _within(light, chroma, hue + HUES[place] * reach)
+    return visible(light, chroma, hue + HUES[place] * reach)
 
 
-def _within(light: float, chroma: float, hue: float) -> str:
+def visible(light: float, chroma: float, hue: float) -> str:
     """Return the nearest colour of that hue that a screen can show and both backgrounds can bear."""
     for _ in range(200):
         linear = _linear(light, chroma, hue)

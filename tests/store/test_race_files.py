@@ -259,3 +259,26 @@ except (KdError, OSError) as error:
                               env=os.environ | {"IMAGEIO_FFMPEG_EXE": exe, "PYTHONPATH": f"{tmp_path}"})  # fmt: skip
         assert done.stdout.startswith("fault:"), done.stderr[-1500:]
         assert [p.name for p in tmp_path.iterdir() if "x" in p.suffix or p.suffix == ".gif"] == []
+
+
+# ---- how fast it begins --------------------------------------------------------------------------------------------------
+
+
+def test_drawing_loads_neither_pandas_nor_pyplot(tmp_path: Path) -> None:
+    """The package imports both at once, which took longer than most races; they are there when it asks for them."""
+    code = f"""
+import sys
+from pathlib import Path
+from store.export.race.order import Order
+from store.export.race.render import render
+render(Order.model_validate_json({order(epochs=3, format="gif", **SIZE).model_dump_json()!r}), Path("x.gif"))
+loaded = {{name.split(".")[0] for name in sys.modules}} | set(sys.modules)
+assert not loaded & {{"pandas", "duckdb", "streamlit", "matplotlib.pyplot"}}, loaded
+from bar_chart_race import _make_chart
+assert _make_chart.pd.DataFrame({{"a": [1]}}).shape == (1, 1) and callable(_make_chart.plt.Figure)
+import pandas, matplotlib.pyplot
+assert pandas.DataFrame is _make_chart.pd.DataFrame
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(Path.cwd())})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1500:]

@@ -286,7 +286,7 @@ def test_the_package_stays_the_model() -> None:
 
     race = Race(order({"a": [1.0, 5.0], "b": [2.0, 4.0], "c": [3.0, 9.0]}, steps=4, fps=20))
     assert isinstance(race, _BarChartRace) and race.fps == 20 and race.n_bars == 3
-    assert race.df_values.iloc[-1].tolist() == [5.0, 4.0, 9.0] and race.df_ranks.iloc[-1].tolist() == [2, 3, 1]
+    assert race.df_values.values[-1].tolist() == [5.0, 4.0, 9.0] and race.df_ranks.values[-1].tolist() == [2, 3, 1]
     assert race.df_values.shape == race.df_ranks.shape == (5, 3) and race.bar_colors.tolist() == list(COLOURS[:3])
 
 

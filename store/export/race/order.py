@@ -86,6 +86,12 @@ class Order(BaseModel):
         empty = [racer.name for racer in self.racers if all(value is None for value in racer.values)]
         if empty:
             yield Problem("racers", f"{', '.join(empty)} without any value", "a value in one epoch at least", "leave it out")
+        greatest, start = (
+            max((v for r in self.racers for v in r.values if v is not None), default=math.inf),
+            self.options.axis_from,
+        )
+        if start is not None and start >= greatest:
+            yield Problem("axis_from", f"{start:g}", f"less than the greatest value, {greatest:g}", "begin further to the left")
         unknown = set(self.options.highlight) - {racer.name for racer in self.racers}
         if unknown:
             yield Problem("highlight", ", ".join(sorted(unknown)), "names of the racers", "choose among them")

@@ -96,8 +96,9 @@ def prepare(order: Order) -> Prepared:
     ranks = ranked(values, lower_is_better=order.lower_is_better)
     places = eased(ranks, window(options, steps), smooth=options.easing == "smooth")
     frames = np.arange(len(moments))
-    since = (frames[:, None] - (started * steps)[None, :]) / max(1.0, ENTER_S * options.fps)
-    presence = np.where(started == 0, 1.0, np.clip(since, 0.0, 1.0)) * ~np.isnan(values)
+    begun = started * steps
+    entering = np.minimum(max(1.0, ENTER_S * options.fps), len(frames) - begun)  # whoever starts last is there at the end
+    presence = np.where(begun == 0, 1.0, np.clip((frames[:, None] + 1 - begun) / entering, 0.0, 1.0)) * ~np.isnan(values)
     over = epochs[moments.astype(int)][:, None] >= np.where(np.isnan(ended), np.inf, ended)[None, :]
     keep = slice(-1, None) if options.format == "png" else slice(None)
     return Prepared(
@@ -183,20 +184,20 @@ def axis_of(order: Order, filled: Floats) -> Axis:
     options = order.options
     late = filled[int(LEAD_IN * (len(filled) - 1)) :]
     least, most = float(np.nanmin(late)), float(np.nanmax(late))
-    span = (most - least) or abs(most) or 1.0
-    low = least - 0.05 * span
-    if options.axis_from is not None and options.axis_from < most:
-        low = options.axis_from
-    elif options.axis == "zero" or 0 <= low < 0.2 * most:
-        low = min(0.0, float(np.nanmin(filled)))
-    step = nice((most - low) / TICKS)
+    lowest = float(np.nanmin(filled))
+    low = least - 0.05 * ((most - least) or abs(most) or 1.0)
+    if options.axis == "zero" or 0 <= low < 0.2 * most:
+        low, most = min(0.0, lowest), max(0.0, most)
+    elif low < 0 <= lowest:  # nothing is below zero
+        low = 0.0
+    low = low if options.axis_from is None else options.axis_from
+    span = (most - low) or 1.0
+    step = nice(span / TICKS)
     low = low if options.axis_from is not None else math.floor(low / step + 1e-9) * step
-    high = most + 0.02 * (most - low)
-    high = high if order.most is None else min(high, max(order.most, most))
+    high = low + 1.02 * max(span, most - low)
+    high = high if order.most is None else max(min(high, order.most), most)
     ticks = tuple(round(k * step, 10) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1))
-    return Axis(
-        low, high, ticks, max(0, -math.floor(math.log10(step) + 1e-9)), decimals_of(order, filled, most - low), order.unit
-    )
+    return Axis(low, high, ticks, max(0, -math.floor(math.log10(step) + 1e-9)), decimals_of(order, filled, span), order.unit)
 
 
 def nice(step: float) -> float:

@@ -94,7 +94,7 @@ def _of_name(name: str, turn: int) -> str:
     """Return a colour that follows from ``name``; ``turn`` counts the tries."""
     digest = hashlib.sha256(f"{name.strip()}{turn or ''}".encode()).digest()
     hue, light, chroma = (int.from_bytes(digest[i : i + 4], "big") / 2**32 for i in (0, 4, 8))
-    return colours._within(0.48 + 0.18 * light, 0.10 + 0.06 * chroma, 360 * hue)
+    return colours.visible(0.48 + 0.18 * light, 0.10 + 0.06 * chroma, 360 * hue)
 
 
 # ---- orders ----------------------------------------------------------------------------------------------------------------
