@@ -21,6 +21,7 @@ from store.export.race.order import Order
 from store.export.race.render import render
 from tests.store.racing import order
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZE = {"width": 400, "height": 300, "steps": 4, "fps": 20}
 
 
@@ -180,7 +181,7 @@ def test_classic_is_the_package_itself(tmp_path: Path, format: str) -> None:
     """In a process of its own: the package leaves figures and settings behind."""
     code = f"""
 import warnings, sys
-sys.path.insert(0, {str(Path.cwd())!r})
+sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from store.export.race.order import Order, Racer
 from store.export.race.options import Options
@@ -238,7 +239,7 @@ def test_a_full_disk_is_named_and_nothing_half_made_stays(tmp_path: Path) -> Non
     """The limit on the size of files stands for a disk without room; it is set in a process of its own."""
     code = f"""
 import resource, signal, sys
-sys.path.insert(0, {str(Path.cwd())!r})
+sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from tests_order import race
 from store.export.race.render import render
@@ -280,5 +281,5 @@ import pandas, matplotlib.pyplot
 assert pandas.DataFrame is _make_chart.pd.DataFrame
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-                          env=os.environ | {"PYTHONPATH": str(Path.cwd())})  # fmt: skip
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
