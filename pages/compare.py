@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.parts import blocks, fetch, state, words
 from pages.parts.compare import curves, pair, protocol, ranking, replicate, selection, table, tradeoff
+from pages.parts.race import choosing
 
 TABS = {
     "curves": "Curves",
@@ -69,6 +70,11 @@ elif not fetch.counts():
 else:
     chosen = selection.choose(counts=opened() != "curves")  # there best or last makes no difference
     if chosen.ids:
-        st.markdown(f":gray[{selection.summary(chosen.students)}]")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f":gray[{selection.summary(chosen.students)}]", width="content")
+            st.page_link(
+                "pages/race.py", label="Race", icon=":material/flag:", query_params=choosing.query(),
+                help="The same runs as bars that overtake one another, to play and to take away as a film",
+            )  # fmt: skip
         protocol.draw(chosen)
     views(chosen)

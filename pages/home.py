@@ -44,9 +44,11 @@ def standings(suite: str) -> None:
         f"Best test accuracy, mean and standard deviation over {words.count(int(board['n'].max()), 'seed')}.",
         f"{over} of {words.count(len(compared), 'run')} finished.",
     )
-    st.page_link(
-        "pages/compare.py", label="Compare their curves", icon=":material/stacked_line_chart:", query_params={"suite": suite}
-    )
+    with st.container(horizontal=True):
+        st.page_link(
+            "pages/compare.py", label="Compare their curves", icon=":material/stacked_line_chart:", query_params={"suite": suite}
+        )
+        st.page_link("pages/race.py", label="Watch them race", icon=":material/flag:", query_params={"suite": suite})
 
 
 def freshest() -> None:

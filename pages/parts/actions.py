@@ -1,6 +1,6 @@
 """What buttons set in motion: launches, stops, repeats; done by the pulse, off the page's thread.
 
-Reads: nothing. Writes: run folders, through the runner. Never: waits for a training.
+Reads: nothing. Writes: run folders, through the runner; exports of races, through their queue. Never: waits for a training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from kdengine import runner, suites
 from kdengine.errors import RunBusy
 from kdengine.home import Home
 from kdengine.spec import RunSpec
-from pages.parts import pulse
+from pages.parts import pulse, state
+from store.export.race import exports
+from store.export.race.order import Order
 
 
 def pending(key: str) -> bool:
@@ -71,6 +73,30 @@ def stop_all(key: str, run_ids: Sequence[str]) -> None:
 def resume_all(key: str, run_ids: Sequence[str]) -> None:
     """Queue stopped runs, in this order, to go on from their last checkpoints; one that goes on already is passed over."""
     pulse.of().ask(key, f"resuming {len(run_ids)} runs", lambda: _each(runner.resume, run_ids))
+
+
+def export_race(order: Order) -> str:
+    """Put the file of a race into the queue and return its key.
+
+    Raises:
+        KdError: it would be too large, or too many wait.
+    """
+    return exports.ask(pulse.of().home, order, state.session())
+
+
+def stop_export(key: str) -> None:
+    """Take an order back, as far as this session asked for it: what is being drawn is stopped."""
+    home, who = pulse.of().home, state.session()
+    pulse.of().ask(f"stop-export-{key}", "stopping an export", lambda: exports.cancel(home, key, who))
+
+
+def remove_export(key: str) -> None:
+    """Remove the files of an export that is over.
+
+    Raises:
+        RunBusy: another process keeps the queue.
+    """
+    exports.remove(pulse.of().home, key)
 
 
 def _each(action: Callable[[Home, str], None], run_ids: Sequence[str]) -> None:

@@ -19,6 +19,9 @@ from kdengine.spec import RunSpec
 from pages.parts import charts, plan, pulse, tables, words
 from store import queries
 from store.compare import pair
+from store.export.race import exports as race_exports
+from store.export.race.exports import Estimate, Export
+from store.export.race.order import Order
 
 
 @st.cache_data(max_entries=600, show_spinner=False)
@@ -217,3 +220,50 @@ def _stamp(file: Any) -> tuple[int, int]:
     except FileNotFoundError:
         return (0, 0)
     return (found.st_size, found.st_mtime_ns)
+
+
+# ---- race charts ---------------------------------------------------------------------------------------------------------
+
+
+def export(key: str) -> Export:
+    """Return how an export of a race stands."""
+    return race_exports.view(pulse.of().home, key)
+
+
+def exports() -> list[Export]:
+    """Return the exports of races that are there, made last first."""
+    return race_exports.gallery(pulse.of().home)
+
+
+def export_estimate(order: Order) -> Estimate:
+    """Return what exporting an order will take."""
+    return race_exports.estimate(pulse.of().home, order)
+
+
+def export_bytes(key: str) -> bytes:
+    """Return the file of an export.
+
+    Raises:
+        KdError: it is not there (any more).
+    """
+    return _content(export(key).file, key)
+
+
+def export_poster(key: str) -> bytes:
+    """Return the last frame of an export, a PNG. Raises as ``export_bytes``."""
+    return _content(export(key).poster, key)
+
+
+def has_ffmpeg() -> bool:
+    """Return whether an MP4 can be made here."""
+    from store.export.race import encode  # loads what encodes: not before somebody opens the page
+
+    return encode.ffmpeg_exe() is not None
+
+
+def _content(file: Any, key: str) -> bytes:
+    try:
+        content: bytes = file.read_bytes()
+    except (AttributeError, FileNotFoundError):
+        raise KdError.of(f"export {key}", "one that is there", "open the race page anew, and export it again", "export") from None
+    return content

@@ -32,7 +32,10 @@ def navigation() -> StreamlitPage:
                 st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
                 st.Page("pages/run.py", title="Run", icon=":material/monitoring:", visibility="hidden"),
             ],
-            "Compare": [st.Page("pages/compare.py", title="Compare", icon=":material/stacked_line_chart:")],
+            "Compare": [
+                st.Page("pages/compare.py", title="Compare", icon=":material/stacked_line_chart:"),
+                st.Page("pages/race.py", title="Race", icon=":material/flag:"),
+            ],
         },
         expanded=True,
     )

@@ -1,6 +1,7 @@
 """The one background thread of the app: moves the queue on, takes in what workers wrote, does what pages ask for.
 
-Reads: run folders through the runner and the store. Writes: through them. Never: Streamlit calls inside the thread; training.
+Reads: run folders through the runner and the store, orders of exports. Writes: through them. Never: Streamlit calls inside the
+thread; training.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kdengine import runner
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
 from store.db import Store
+from store.export.race import exports
 
 BEAT_S = 1.0
 FASTEST_S = 2.0  # between two ticks of a live page
@@ -73,8 +75,9 @@ class Pulse:
         self._thread.start()
 
     def beat(self) -> None:
-        """Move the queue on and take in once. A fault is kept for the page and does not end the thread."""
+        """Move the queues on and take in once. A fault is kept for the page and does not end the thread."""
         self._guarded("moving the queue on", lambda: runner.tick(self.home))
+        self._guarded("moving the exports on", lambda: exports.tick(self.home))
         self._guarded("taking in results", self.store.take_in)
 
     def ask(self, key: str, doing: str, what: Callable[[], Any]) -> None:

@@ -79,8 +79,10 @@ def choice(widget: Callable[..., Any], label: str, titles: Mapping[str, str], *,
     """
     place = f"{name}-choice"
     value = _wanted(name, titles, default)
-    if place not in st.session_state or st.session_state[place] != value:
+    # a widget of the same key on the page before is another one for Streamlit: what that one holds does not count here
+    if place not in st.session_state or st.session_state[place] != value or st.session_state.get(f"{name}-page") != page():
         st.session_state[place] = value
+        st.session_state[f"{name}-page"] = page()
     return widget(label, list(titles), format_func=titles.__getitem__, key=place, on_change=_to_url, args=(name, default), **more)
 
 

@@ -28,8 +28,20 @@ STATES: dict[str, tuple[str, dict[str, str]]] = {
         for show in ("results", "play", "knobs", "source", "cite")
     },
     **{f"about {tab}": ("about_networks_data", {"tab": tab}) for tab in ("networks", "data")},
+    "race": ("race", {}),
+    "race of losses": ("race", {"kind": "lines", "format": "png", "metric": "test_loss", "axis": "from"}),
 }
-FIRST = ("home", "train", "runs", "run", "methods", "compare curves", "compare ranking", "about networks")  # in make check
+FIRST = (
+    "home",
+    "train",
+    "runs",
+    "run",
+    "methods",
+    "compare curves",
+    "compare ranking",
+    "about networks",
+    "race",
+)  # in make check
 each_state = pytest.mark.parametrize("state", STATES)
 
 
@@ -147,7 +159,7 @@ def test_runs_filters_come_from_the_url(visit: Visit, live: Seeded) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["home", "runs", "run", "compare"])
+@pytest.mark.parametrize("page", ["home", "runs", "run", "compare", "race"])
 def test_a_rerun_is_quick(visit: Visit, live: Seeded, page: str) -> None:
     app = visit(page, **({"run": live.finished[1]} if page == "run" else {}))
     took = []
@@ -169,10 +181,11 @@ from pages.parts import pulse
 pulse.warm_up = lambda: None
 runner.tick = lambda home: []
 app = AppTest.from_file({str(APP)!r}, default_timeout=30).run()
-for name in ("runs", "run", "compare"):
+for name in ("runs", "run", "compare", "race"):
     app.switch_page(f"pages/{{name}}.py").run()
     assert not app.exception, app.exception
 assert "torch" not in sys.modules, "torch was loaded"
+assert "matplotlib" not in sys.modules, "matplotlib was loaded: what draws exports is for processes of their own"
 pulse.close_all()
 """
     root = Path(__file__).resolve().parents[2]

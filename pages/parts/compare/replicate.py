@@ -180,6 +180,7 @@ def _how_far(wanted: Wanted, progress: Progress) -> None:
             _resume(wanted, progress)
             _stop(wanted, progress)
             _curves(wanted, progress)
+            _to_race(wanted, progress)
         for line in _what_it_means(wanted):
             st.caption(line)
 
@@ -237,6 +238,16 @@ def _curves(wanted: Wanted, progress: Progress) -> None:
         on_click=selection.reset, kwargs={"suite": selection.ALL, "ids": ids, "tab": "curves"},
     ):  # fmt: skip
         st.rerun(scope="app")
+
+
+def _to_race(wanted: Wanted, progress: Progress) -> None:
+    """Lead to the race of these runs, where the table is one: of the suite, or of single runs where some came from elsewhere."""
+    done = progress.runs[progress.runs["status"] == "finished"]
+    if not wanted.table.epochs or done.empty:
+        return
+    own = (done["suite"] == wanted.suite).all()
+    query = {"suite": wanted.suite} if own else {"suite": selection.ALL, "ids": list(dict.fromkeys(done["run_id"]))}
+    st.page_link("pages/race.py", label=f"Race of {wanted.table.where}", icon=":material/flag:", query_params=query)
 
 
 def _keys(trials: Sequence[Trial]) -> tuple[tuple[str, str, int, str], ...]:
