@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from kdengine import literature
+from kdengine.errors import KdError
 from pages.parts import blocks, fetch
 from pages.parts.race import choosing, exporting, gallery, looks, player
 
@@ -44,8 +45,12 @@ else:
     order = choosing.choose()
     if order is not None:
         stage = st.container()
-        order = looks.choose(order)
-        with stage:
-            player.draw(player.numbers(order, follows=order.options.theme == looks.page_theme()))
-        exporting.draw(order)
+        try:
+            order = looks.choose(order)
+        except KdError as error:
+            blocks.problems(error.problems, "This race cannot be drawn like this")
+        else:
+            with stage:
+                player.draw(player.numbers(order, follows=order.options.theme == looks.page_theme()))
+            exporting.draw(order)
     gallery.draw()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,7 +23,7 @@ from kdengine.spec import RunSpec
 from pages.parts import actions, fetch, pulse
 from pages.parts.race import exporting, player
 from store.db import Store
-from store.export.race import exports, layout, lines
+from store.export.race import bars, exports, lines, words
 from store.export.race.exports import About, Export
 from store.export.race.options import Options
 from store.export.race.order import Order, Racer
@@ -102,14 +104,16 @@ def test_a_still_is_sent_as_the_race_it_is_the_end_of() -> None:
     assert player.packed(one, follows=False)["frames"] == 1
 
 
-def test_the_preview_looks_as_a_file_does() -> None:
-    for name, theme in layout.THEMES.items():
-        own = {part: getattr(theme, part) for part in player.PALETTES[name]}
-        assert own == player.PALETTES[name]
-    for race in (order(), order(options=Options(axis_from=47.5)), order(measure="", options=Options(axis="zero"))):
-        assert player.axis_words(prepare(race)) == layout.axis_words(prepare(race))
-    for epochs in ((1.0, 2.0), (1.0, 15.0), tuple(map(float, range(1, 241))), (0.5, 1.5), (3.0,)):
-        assert player.epoch_ticks(epochs) == lines.epoch_ticks(epochs)
+def test_the_preview_is_drawn_by_the_numbers_of_a_file() -> None:
+    script = (player.HERE / "picture.js").read_text(encoding="utf-8")
+    said = dict(re.findall(r"\b([A-Z_]{4,}) = ([\d.]+|\[[^\]]*\]|\{[^}]*\})", script))
+    for module, names in ((bars, ("BARS_SHARE", "THICKNESS", "THICKEST")), (lines, ("STROKE", "THIN", "LONGEST_LEADER"))):
+        assert {name: float(said[name]) for name in names} == {name: getattr(module, name) for name in names}
+    assert json.loads(said["SEEN_APART"]) == list(bars.SEEN_APART)
+    shares = dict(re.findall(r"(\w+): ([\d.]+)", said["NAMES_SHARE"]))
+    assert [float(shares[name]) for name in ("tall", "wide", "lines")] == [*bars.NAMES_SHARE, lines.NAMES_SHARE]
+    told = player.packed(order(options=Options(theme="print")), follows=False)
+    assert told["palette"]["text"] == words.THEMES["print"].text and told["epochTicks"][0] == order().epochs[0]
 
 
 def test_names_are_never_markup() -> None:
@@ -140,7 +144,7 @@ def test_what_the_url_chooses_is_what_races(visit: Visit, seeded: Seeded) -> Non
     told = sent(visit("race", metric="test_loss", mode="raw", seeds="1", kind="lines", theme="dark", top="3", highlight="kd",
                       decimals="0", length="5", caption="false", title="  Two\twords "))  # fmt: skip
     assert told["lower"] and told["kind"] == "lines" and told["shown"] == 3 and told["axis"]["decimals"] == 0
-    assert told["palette"] == player.PALETTES["dark"] and not told["follows"] and told["caption"] == ""
+    assert told["palette"] == asdict(words.THEMES["dark"]) and not told["follows"] and told["caption"] == ""
     assert [name for name, lit in zip(told["names"], told["lit"], strict=True) if lit] == ["kd"]
     assert told["title"] == "Two words"
     assert (told["frames"] / told["fps"] + 1.25 * told["hold_s"]) == pytest.approx(5, abs=0.5)

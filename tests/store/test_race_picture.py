@@ -19,10 +19,10 @@ from store.export.race.canvas import Canvas, Palette, Ramp, rgb
 from store.export.race.chart import Race
 from store.export.race.encode import with_palette
 from store.export.race.fonts import BOX, ELLIPSIS, Face, shown
-from store.export.race.layout import THEMES, axis_words, epoch_text
-from store.export.race.lines import Lines, apart, epoch_ticks
+from store.export.race.lines import Lines, apart
 from store.export.race.order import Order
 from store.export.race.prepare import prepare
+from store.export.race.words import THEMES, axis_words, ended_text, epoch_text, epoch_ticks
 from tests.store.racing import COLOURS, order
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "race"
@@ -239,6 +239,9 @@ def test_a_run_that_ended_says_when() -> None:
     ]
     assert muted[0] > muted[1]
     assert epoch_text(40.0) == "epoch 40" and epoch_text(2.5) == "epoch 2.5"
+    assert ended_text(40.0) == "ended at epoch 40" and ended_text(40.0, short=True) == "until 40"
+    narrow = widths(still(order(values, width=540, height=960)), COLOURS[:2])
+    assert narrow[1] > 0.35 * 540, "in a narrow picture words are cut short, not bars"
 
 
 @pytest.mark.parametrize("kind", ["bars", "lines"])

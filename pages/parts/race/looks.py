@@ -33,7 +33,11 @@ def page_theme() -> str:
 
 
 def choose(order: Order) -> Order:
-    """Draw the choices and return ``order`` with the look that is chosen."""
+    """Draw the choices and return ``order`` with the look that is chosen.
+
+    Raises:
+        KdError: choices that do not fit this race, such as an axis that begins behind all values.
+    """
     epochs = len(order.epochs)
     formats = FORMATS if epochs > 1 else {"png": "PNG"}
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -50,7 +54,7 @@ def choose(order: Order) -> Order:
             values["steps"] = _steps(usual, epochs)
     title = values_text("title", 200)
     look = Options.usual(format_, **values, theme=theme)
-    return order.model_copy(update={"options": look, **({"title": title} if title else {})})
+    return Order(**dict(order) | {"options": look} | ({"title": title} if title else {}))
 
 
 def _more(order: Order, format_: str, kind: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class Race {
     this.digits = new Intl.NumberFormat("en-US", { ...digits, roundingMode: "halfEven" });
   }
 
-  share(value) { return Math.min(1, Math.max(0, (value - this.axis.low) / (this.axis.high - this.axis.low))); }
+  along(value) { return (value - this.axis.low) / (this.axis.high - this.axis.low); }
+  share(value) { return Math.min(1, Math.max(0, this.along(value))); }
   valueText(value) { return this.digits.format(value) + this.axis.unit; }
   own(row, racer) { return this.filled[row * this.count + racer]; }
 
@@ -41,7 +42,7 @@ class Race {
 }
 
 const epochText = (epoch) => "epoch " + (Number.isInteger(epoch) ? epoch.toLocaleString("en-US") : String(+epoch.toPrecision(6)));
-const endedText = (epoch) => "ended at " + epochText(epoch);
+const endedText = (epoch, short) => short ? "until " + epochText(epoch).replace("epoch ", "") : "ended at " + epochText(epoch);
 
 // Returns the nearest row that never falls (least squares): neighbours in the wrong order get their mean.
 function rising(values) {

@@ -2,6 +2,7 @@
 // Reads: a race in numbers, colours. Writes: a canvas; what users named is drawn as text.
 
 const NAMES_SHARE = { tall: 0.38, wide: 0.28, lines: 0.24 };  // of the width, at most, for names
+const BARS_SHARE = 0.45;                          // of it, for the bars, before words beside them are cut short
 const THICKNESS = 0.74, THICKEST = 92;            // of the way from bar to bar; pixels of a 1280 x 720 picture
 const STROKE = 3.2, THIN = 1.4;                   // pixels of that picture: a line, and one whose run has ended
 const LONGEST_LEADER = 2.5;                       // rows, from the head of a line to its name
@@ -106,10 +107,12 @@ class Bars extends Picture {
     this.names = race.names.map((name) => this.elided(name, this.face, share * this.width));
     this.x0 = this.margin + Math.max(...this.names.map((name) => this.measure(name, this.face))) + this.gap;
     const texts = race.extremes.map((value) => this.measure(race.valueText(value), this.face));
-    const ends = race.ended.filter((e) => e !== null).map((e) => this.measure(endedText(e), this.small) + this.gap);
-    const room = (end) => this.width - this.margin - Math.max(...texts) - this.gap - end - this.x0;
-    this.endInside = room(Math.max(0, ...ends)) < 0.3 * this.width;  // on a phone there is no room beside the bar
-    this.x1 = this.x0 + room(this.endInside ? 0 : Math.max(0, ...ends));
+    const ended = race.ended.filter((e) => e !== null);
+    for (this.short of [false, true]) {  // in a narrow picture most of the width belongs to the bars
+      const ends = ended.map((e) => this.measure(endedText(e, this.short), this.small) + this.gap);
+      this.x1 = this.width - this.margin - Math.max(...texts) - this.gap - Math.max(0, ...ends);
+      if (this.x1 - this.x0 > BARS_SHARE * this.width) break;
+    }
   }
 
   draw(frame) {
@@ -173,12 +176,8 @@ class Bars extends Picture {
     const x = this.x0 + length + 0.8 * this.gap;
     this.write(text, this.face, x, base, this.colours.text, "left", alpha);
     if (!racer.over) return;
-    const said = endedText(this.race.ended[racer.i]);
-    if (!this.endInside) {
-      this.write(said, this.small, x + this.measure(text, this.face) + this.gap, base, this.colours.muted, "left", alpha);
-    } else if (length > this.measure(said, this.small) + 2 * this.gap) {
-      this.write(said, this.small, this.x0 + length - 0.8 * this.gap, base, "#ffffff", "right", alpha);
-    }
+    const said = endedText(this.race.ended[racer.i], this.short);
+    this.write(said, this.small, x + this.measure(text, this.face) + this.gap, base, this.colours.muted, "left", alpha);
   }
 
   // How visible the texts of one of those seen are: of two in one place only those of the better one can be read.
@@ -207,7 +206,14 @@ class Lines extends Picture {
     context.clearRect(0, 0, this.width, this.height);
     this.ground();
     const there = worstFirst(moment.racers.filter((r) => !Number.isNaN(r.value)));
-    for (const racer of there.sort((a, b) => this.race.lit[a.i] - this.race.lit[b.i])) this.course(racer, moment.at);
+    const ordered = there.sort((a, b) => this.race.lit[a.i] - this.race.lit[b.i]);
+    context.save();
+    context.beginPath();
+    context.rect(0, this.top, this.width, this.foot + 1 - this.top);
+    context.clip();
+    for (const racer of ordered) this.course(racer, moment.at);
+    context.restore();
+    for (const racer of ordered) this.head(racer, this.x(moment.at));
     this.labels(there, this.x(moment.at));
     this.around(moment);
     return moment;
@@ -246,17 +252,23 @@ class Lines extends Picture {
     };
     path(race.starts[racer.i], end, strokes[0]);
     if (end < whole) path(end, whole, strokes[1]);
+  }
+
+  head(racer, x) {
+    const { context } = this;
     context.beginPath();
-    context.arc(...tip, strokes[0] * 1.3, 0, 2 * Math.PI);
+    context.arc(x, this.inside(this.y(racer.value)), Math.max(1.5, STROKE * this.unit) * 1.3, 0, 2 * Math.PI);
     context.fillStyle = this.colour(racer.i);
     context.fill();
   }
+
+  inside(y) { return Math.min(this.foot, Math.max(this.top, y)); }
 
   labels(there, x) {
     const { race } = this, sign = race.lower ? -1 : 1;
     const best = [...there].sort((a, b) => a.place - b.place).slice(0, race.shown);
     const within = race.lower ? [-this.foot, -this.top] : [this.top, this.foot];
-    const heads = best.map((r) => this.y(r.value)), above = [];
+    const heads = best.map((r) => this.inside(this.y(r.value))), above = [];
     const slots = apart(heads.map((y) => sign * y), this.face.pixels * 1.22, ...within).map((y) => sign * y);
     best.forEach((racer, n) => {
       const k = Math.min(Math.max(0, racer.place - 1), slots.length - 1), low = Math.floor(k), high = Math.min(low + 1, slots.length - 1);
@@ -296,5 +308,5 @@ class Lines extends Picture {
     return this.across(at > row ? epochs[row] + (epochs[row + 1] - epochs[row]) * (at - row) : epochs[row]);
   }
 
-  y(value) { return this.foot - this.race.share(value) * (this.foot - this.top); }
+  y(value) { return this.foot - this.race.along(value) * (this.foot - this.top); }
 }

@@ -6,6 +6,7 @@ Reads: an order; the scripts and styles beside this file. Writes: nothing. Never
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,13 @@ import numpy as np
 import streamlit as st
 
 from store.export.race.order import Order
-from store.export.race.prepare import Prepared, nice, prepare
+from store.export.race.prepare import Prepared, prepare
+from store.export.race.words import THEMES, axis_words, epoch_ticks
 
 HERE = Path(__file__).parent
 SCRIPTS = ("numbers.js", "picture.js", "player.js")
 FINEST = 1000  # places are sent as whole thousandths of a row
-X_TICKS = 8
 TOLD = 3  # racers that the text for those who cannot see names
-# what a file is drawn with; a test holds that these are the colours of store/export/race/layout.py, which loads matplotlib
-PALETTES = {
-    "light": {"background": "#ffffff", "text": "#191c21", "muted": "#5d6470", "grid": "#e3e7ec", "grey": "#c3c8d0"},
-    "dark": {"background": "#0f1217", "text": "#e7eaee", "muted": "#9aa3b0", "grid": "#262c35", "grey": "#4a515c"},
-    "print": {"background": "#ffffff", "text": "#000000", "muted": "#3c3c3c", "grid": "#d0d0d0", "grey": "#bdbdbd"},
-}
 _player = st.components.v2.component(
     "race_player",
     html=(HERE / "player.html").read_text(encoding="utf-8"),
@@ -70,7 +65,7 @@ def packed(order: Order, *, follows: bool) -> dict[str, Any]:
         "lit": [not options.highlight or racer.name in options.highlight for racer in racers],
         "title": order.title, "subtitle": order.subtitle, "caption": order.caption if options.caption else "",
         "lower": order.lower_is_better, "width": options.width, "height": options.height, "fps": options.fps,
-        "hold_s": options.hold_s, "rest": options.format == "png", "palette": PALETTES[options.theme], "follows": follows,
+        "hold_s": options.hold_s, "rest": options.format == "png", "palette": asdict(THEMES[options.theme]), "follows": follows,
         "axis": _axis(found), "epochTicks": epoch_ticks(order.epochs), "about": about(order, found),
     }  # fmt: skip
 
@@ -98,22 +93,6 @@ def about(order: Order, found: Prepared) -> str:
     ends = [f"{order.racers[i].name} with {found.axis.value_text(float(found.filled[-1, i]))}" for i in best]
     what = f"{order.measure or 'Values'} of {len(order.racers)} over {len(order.epochs)} epochs"
     return f"{what}. At the end {ends[0]} leads" + (f", then {', '.join(ends[1:])}." if ends[1:] else ".")
-
-
-def axis_words(found: Prepared) -> str:
-    """Return what stands below the axis: what is measured, and where it begins if not at zero."""
-    axis = found.axis
-    begin = axis.tick_text(axis.low) if axis.low in axis.ticks else axis.value_text(axis.low)
-    return " · ".join(filter(None, [found.order.measure, f"axis starts at {begin}" if axis.broken else ""]))
-
-
-def epoch_ticks(epochs: tuple[float, ...]) -> list[float]:
-    """Return whole epochs to write below lines, the first and the last among them."""
-    first, last = epochs[0], epochs[-1]
-    step = max(1.0, nice(max(1e-9, last - first) / X_TICKS))
-    inner = np.arange(np.ceil(first / step), np.floor(last / step) + 1) * step
-    kept = [float(tick) for tick in inner if first + 0.6 * step < tick < last - 0.6 * step]
-    return [first, *kept, *([last] if last > first else [])]
 
 
 def _axis(found: Prepared) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from store.export.race.canvas import EDGE_LEVELS, Bytes, Palette, Ramp
 from store.export.race.fonts import Face
-from store.export.race.layout import THEMES, axis_words, epoch_text, frame_of
+from store.export.race.layout import frame_of
 from store.export.race.prepare import Prepared
+from store.export.race.words import THEMES, axis_words, ended_text, epoch_text
 
 NAMES_SHARE = 0.38, 0.28  # of the width, at most, for the names: of a tall picture, of a wide one
+BARS_SHARE = 0.45  # of the width, for the bars, before words beside them are cut short
 THICKNESS = 0.74  # of the way from bar to bar
 THICKEST = 92  # pixels of a 1280 x 720 picture: one bar alone is no wall
 SEEN_APART = 0.45, 0.8  # texts this many rows below a better one begin to show, and are whole
@@ -73,8 +75,12 @@ class Bars:
         finite = prepared.filled[~np.isnan(prepared.filled)]
         extremes = {prepared.axis.value_text(float(value)) for value in (finite.min(), finite.max())}
         values = max(self._face.width(text) for text in extremes)
-        ends = [self._small.width(ended_text(epoch)) + gap for epoch in prepared.ended if not np.isnan(epoch)]
-        self._x1 = width - self._frame.margin - values - gap - max(ends, default=0)
+        ended = prepared.ended[~np.isnan(prepared.ended)].tolist()
+        for self._short in (False, True):  # in a narrow picture most of the width belongs to the bars
+            ends = max((self._small.width(ended_text(epoch, short=self._short)) + gap for epoch in ended), default=0)
+            self._x1 = width - self._frame.margin - values - gap - ends
+            if self._x1 - self._x0 > BARS_SHARE * width:
+                break
         self._gap = gap
 
     def _ground(self) -> None:
@@ -115,7 +121,7 @@ class Bars:
         self._write(text, face, x, base, frame.letters, alpha)
         if prepared.over[number, racer]:
             x += face.width(text) + self._gap
-            self._write(ended_text(prepared.ended[racer]), self._small, x, base, frame.muted, alpha)
+            self._write(ended_text(prepared.ended[racer], short=self._short), self._small, x, base, frame.muted, alpha)
 
     def _write(self, text: str, face: Face, x: float, base: float, ramp: Ramp, alpha: float, *, right: bool = False) -> None:
         word = face.word(text)
@@ -139,11 +145,6 @@ class Bars:
 def edge_levels(colours: list[str]) -> int:
     """Return how many mixtures with the background each colour can have: all share 256 indices with the letters."""
     return max(1, min(EDGE_LEVELS, 220 // len(set(colours))))
-
-
-def ended_text(epoch: float) -> str:
-    """Say that a racer's values ended before those of the others."""
-    return f"ended at {epoch_text(epoch)}"
 
 
 def torn(height: int, unit: float) -> Bytes:

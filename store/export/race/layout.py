@@ -1,4 +1,4 @@
-"""What both kinds of race share: sizes that follow the picture's, the three themes, and the texts around the drawing.
+"""What both kinds of race share: sizes that follow the picture's, and the texts around the drawing.
 
 Reads: what is prepared. Writes: nothing. Never: a frame; what moves is drawn by ``bars`` and ``lines``.
 """
@@ -13,27 +13,10 @@ from kdengine.errors import KdError
 from store.export.race.canvas import LETTER_LEVELS, Canvas, Palette, Ramp
 from store.export.race.fonts import Face
 from store.export.race.prepare import Prepared
+from store.export.race.words import THEMES, Theme, axis_words, epoch_text
 
 SMALLEST_LETTERS = 9.0  # pixels; below nobody reads
 SMALLEST_ROW = 9.0  # pixels from bar to bar
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours: ``background``, ``text``, ``muted`` text, ``grid`` lines, ``grey`` of those that are not highlighted."""
-
-    background: str
-    text: str
-    muted: str
-    grid: str
-    grey: str
-
-
-THEMES = {
-    "light": Theme("#ffffff", "#191c21", "#5d6470", "#e3e7ec", "#c3c8d0"),
-    "dark": Theme("#0f1217", "#e7eaee", "#9aa3b0", "#262c35", "#4a515c"),
-    "print": Theme("#ffffff", "#000000", "#3c3c3c", "#d0d0d0", "#bdbdbd"),
-}
 
 
 @dataclass(frozen=True)
@@ -109,18 +92,6 @@ def frame_of(prepared: Prepared, palette: Palette, ramps: int) -> Frame:
         made.write(faces.subtitle.elided(order.subtitle, room), faces.subtitle, margin, base, muted)
     _caption(made, prepared)
     return made
-
-
-def axis_words(prepared: Prepared) -> str:
-    """Return what stands below the axis: what is measured, and where it begins if not at zero."""
-    axis = prepared.axis
-    broken = f"axis starts at {axis.tick_text(axis.low) if axis.low in axis.ticks else axis.value_text(axis.low)}"
-    return " · ".join(filter(None, [prepared.order.measure, broken if axis.broken else ""]))
-
-
-def epoch_text(epoch: float) -> str:
-    """Write the epoch as the header has it; a whole number has no point."""
-    return f"epoch {epoch:,.0f}" if float(epoch).is_integer() else f"epoch {epoch:g}"
 
 
 def _faces(unit: float) -> Faces:

@@ -5,19 +5,17 @@ Reads: what is prepared. Writes: pixels of a canvas. Never: files.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from store.export.race.canvas import EDGE_LEVELS, Bytes, Palette
 from store.export.race.fonts import Face
-from store.export.race.layout import THEMES, axis_words, epoch_text, frame_of
-from store.export.race.prepare import Prepared, nice, rising
+from store.export.race.layout import frame_of
+from store.export.race.prepare import Prepared, rising
+from store.export.race.words import THEMES, axis_words, epoch_text, epoch_ticks
 
 NAMES_SHARE = 0.24  # of the width, at most, for a name at the head of its line
 STROKE, THIN = 3.2, 1.4  # pixels of a 1280 x 720 picture: a line, and one whose run has ended
-X_TICKS = 8
 LONGEST_LEADER = 2.5  # rows, from the head of a line to its name
 
 
@@ -132,6 +130,8 @@ class Lines:
             self._label(racer, number, (x, float(height)), y, clear * float(prepared.presence[number, racer]))
 
     def _label(self, racer: int, number: int, head: tuple[float, float], y: float, alpha: float) -> None:
+        if alpha <= 0:
+            return
         frame, face, axis = self._frame, self._face, self._prepared.axis
         text = f"{self._names[racer]}  {axis.value_text(float(self._prepared.values[number, racer]))}"
         x, word = head[0] + 2 * self._gap + 0.8 * face.pixels, face.word(text)
@@ -170,11 +170,3 @@ def apart(wanted: NDArray[np.float64], gap: float, top: float, foot: float, *, f
         found = np.minimum(found, high - steps[::-1])
         found = np.maximum(found, low + steps)
     return -found if flipped else found
-
-
-def epoch_ticks(epochs: tuple[float, ...]) -> list[float]:
-    """Return whole epochs to write below the picture, the first and the last among them."""
-    first, last = epochs[0], epochs[-1]
-    step = max(1.0, nice(max(1e-9, last - first) / X_TICKS))
-    inner = [k * step for k in range(math.ceil(first / step), math.floor(last / step) + 1)]
-    return [first, *(tick for tick in inner if first + 0.6 * step < tick < last - 0.6 * step), *([last] if last > first else [])]

@@ -20,7 +20,7 @@ SIZES = {"1280x720": (1280, 720), "1920x1080": (1920, 1080), "1080x1080": (1080,
          "800x450": (800, 450)}  # fmt: skip
 USUAL_SIZE: dict[str, tuple[int, int]] = {"mp4": SIZES["1280x720"], "gif": SIZES["800x450"], "png": SIZES["1280x720"]}
 USUAL_FPS: dict[str, int] = {"mp4": 30, "gif": 20, "png": 30}
-WANTED_S = 20.0  # an animation of this length is neither a flicker nor a wait
+WANTED_S, LEAST_S = 20.0, 4.0  # an animation of this length is neither a flicker nor a wait; a short race may be shorter
 
 
 def _even(value: int) -> int:
@@ -74,8 +74,8 @@ class Options(BaseModel):
 
     def steps_for(self, epochs: int) -> int:
         """Return the frames from one of ``epochs`` to the next."""
-        wanted = round(self.fps * WANTED_S / max(1, epochs - 1))
-        return self.steps if self.steps else min(20, max(2, wanted))
+        wanted, least = (round(self.fps * seconds / max(1, epochs - 1)) for seconds in (WANTED_S, LEAST_S))
+        return self.steps or min(60, max(2, min(20, wanted), least))
 
     def moving_frames(self, epochs: int) -> int:
         """Return the frames from the first epoch to the last, both included."""
