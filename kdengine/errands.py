@@ -2,7 +2,8 @@
 
 An errand outlives page, browser and server. Its lock is handed to the process that does it, so two clicks, two browsers or two
 servers start it once, and nobody takes a dead one for one that runs. How it stands is derived, never stored: lock held = under
-way; a problem written = failed; something written and nobody there = ended without a word; else it has nothing to say.
+way; a problem written = failed; something written and nobody there = ended without a word; else it has nothing to say. The
+first note is written by who starts it, so that a process that dies before it can speak is found out too.
 
 Reads and writes: ``errands/<name>.json`` (progress and problems, aside and renamed), ``errands/<name>.log``,
 ``locks/errand-<name>.lock``. Starts and signals processes. Never: torch, the errand's own work.
@@ -19,7 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -31,20 +33,26 @@ from kdengine.home import Home
 from kdengine.status import is_held
 
 LOCK_FD = "KD_ERRAND_LOCK"  # tells the process which open descriptor holds its lock
-MODULE = "KD_ERRAND_MODULE"  # for tests: another command line in the place of kdengine
+MODULE = "KD_ERRAND_MODULE"  # for tests: another command line in the place of the errand's own
 EVERY_S = 0.25  # between two notes of progress
 NICENESS = 5  # below the server, as workers are
 PATIENCE_S = 0.2  # readers hold the lock for microseconds when they look
+FOUND_S = 0.5  # who has just been started needs a moment until its process can be recognised
 _started: list[subprocess.Popen[bytes]] = []
 _started_guard = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What is to be done: ``name`` of its files, ``command`` behind ``python -m kdengine``."""
+    """What is to be done: ``name`` of its files, ``command`` behind ``python -m <module>``.
+
+    ``environment``: what its process is told besides; set before it loads anything.
+    """
 
     name: str
     command: tuple[str, ...]
+    module: str = "kdengine"
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def note(self, home: Home) -> Path:
         """Return the file that holds progress and problems."""
@@ -88,15 +96,23 @@ class Standing:
 
 
 def start(home: Home, errand: Errand) -> bool:
-    """Start the errand in a process of its own and return at once; False where it is under way already."""
+    """Start the errand in a process of its own and return at once; False where it is under way already.
+
+    Raises:
+        OSError: the disk is full or no process can be started; the latter stands as the errand's last word.
+    """
     _reap()
     handle = _take(errand.lock(home))
     if handle is None:
         return False
     try:
         errand.note(home).parent.mkdir(exist_ok=True)
-        errand.note(home).unlink(missing_ok=True)
-        process = _spawn(home, errand, handle)
+        _write(errand.note(home), began=time.time())
+        try:
+            process = _spawn(home, errand, handle)
+        except OSError as error:
+            _write(errand.note(home), began=time.time(), problems=(_unexpected(error),))
+            raise
         _name_holder(handle, process.pid)
     finally:
         os.close(handle)  # the process holds its own copy
@@ -127,19 +143,18 @@ def is_going(home: Home, errand: Errand) -> bool:
 
 
 def cancel(home: Home, errand: Errand, *, grace_s: float = 5.0) -> None:
-    """Stop the errand: TERM, after ``grace_s`` KILL; it clears what it has begun. Returns when it is over.
+    """Stop the errand: TERM, and it clears what it has begun; after ``grace_s`` KILL, to all that it has started as well.
+
+    Returns when its process is gone.
 
     Raises:
         RunBusy: its process cannot be reached from here.
     """
-    if is_going(home, errand):
-        pid = _pid(home, errand)
-        if pid is None:
-            raise RunBusy.of(f"{errand.name}, done by a process of another machine or user", "one of your own", "stop it there")
-        for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-            if _over_within(home, errand, patience_s):
+    if process := _process_at_work(home, errand):
+        for send, patience_s in ((psutil.Process.terminate, grace_s), (_kill_with_children, 5.0)):
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                send(process)
+            if _over_within(home, errand, process, patience_s):
                 break
     forget(home, errand)
 
@@ -148,6 +163,18 @@ def forget(home: Home, errand: Errand) -> None:
     """Remove the last word of an errand that is over."""
     if not is_going(home, errand):
         errand.note(home).unlink(missing_ok=True)
+
+
+def erase(home: Home, errand: Errand) -> None:
+    """Remove every file of an errand that is over and will not be asked for again."""
+    handle = _take(errand.lock(home))
+    if handle is None:
+        return
+    try:
+        for path in (errand.note(home), errand.log(home), errand.lock(home)):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
 
 
 # ---- seen from the process that does it --------------------------------------------------------------------------------------
@@ -208,12 +235,9 @@ class Recorder:
         os.close(self._handle)
 
     def _note(self, done: float, total: float, problems: tuple[Problem, ...] = ()) -> None:
-        path = self._errand.note(self._home)
-        said = {"step": self._step, "done": done, "total": total, "began": self._began}
-        aside = path.with_name(f".{path.name}-{os.getpid()}")
+        note = self._errand.note(self._home)
         with contextlib.suppress(OSError):  # a full disk must not hide why the work itself failed
-            aside.write_text(json.dumps(said | {"problems": [p.as_dict() for p in problems]}), encoding="utf-8")
-            aside.replace(path)
+            _write(note, began=self._began, step=self._step, done=done, total=total, problems=problems)
         self._written = time.monotonic()
 
 
@@ -234,13 +258,14 @@ def _unexpected(error: BaseException) -> Problem:
 
 
 def _spawn(home: Home, errand: Errand, handle: int) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ) | {"KD_HOME": str(home.root), "PYTHONUNBUFFERED": "1", LOCK_FD: str(handle)}
+    told = {"KD_HOME": str(home.root), "PYTHONUNBUFFERED": "1", LOCK_FD: str(handle)}
+    environment = dict(os.environ) | dict(errand.environment) | told
     source = Path(__file__).resolve().parents[1]
     if source.name not in ("site-packages", "dist-packages"):  # a clone that is not installed, from whatever folder
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
     with errand.log(home).open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", os.environ.get(MODULE, "kdengine"), *errand.command],
+            [sys.executable, "-m", os.environ.get(MODULE, errand.module), *errand.command],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=home.root, env=environment,
             start_new_session=True, pass_fds=(handle,),
         )  # fmt: skip
@@ -254,17 +279,18 @@ def _reap() -> None:
 
 def _take(lock: Path) -> int | None:
     """Return an open descriptor that holds the lock, None where somebody keeps it."""
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     until = time.monotonic() + PATIENCE_S
     while True:
-        try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            if time.monotonic() > until:
-                os.close(handle)
-                return None
-            time.sleep(0.002)
+            with contextlib.suppress(FileNotFoundError):  # the file may have been erased since it was opened
+                if os.path.samestat(os.fstat(handle), lock.stat()):
+                    return handle
+        os.close(handle)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.002)
 
 
 def _name_holder(handle: int, pid: int) -> None:
@@ -272,23 +298,61 @@ def _name_holder(handle: int, pid: int) -> None:
     os.pwrite(handle, str(pid).encode(), 0)
 
 
-def _pid(home: Home, errand: Errand) -> int | None:
-    """Return the process that does the errand, recognised by its command line: a process number alone may be reused."""
-    with contextlib.suppress(OSError, ValueError, psutil.Error):
-        pid = int(errand.lock(home).read_text())
-        if tuple(psutil.Process(pid).cmdline()[-len(errand.command) :]) == errand.command:
-            return pid
+def _process_at_work(home: Home, errand: Errand) -> psutil.Process | None:
+    """Return the process that does the errand, None where it is over."""
+    until = time.monotonic() + FOUND_S
+    while is_going(home, errand):
+        if process := _process(home, errand):
+            return process
+        if time.monotonic() > until:
+            raise RunBusy.of(f"{errand.name}, done by a process of another machine or user", "one of your own", "stop it there")
+        time.sleep(0.02)
     return None
 
 
-def _over_within(home: Home, errand: Errand, patience_s: float) -> bool:
+def _process(home: Home, errand: Errand) -> psutil.Process | None:
+    """Return the process that holds the lock, recognised by its command line: a process number alone may be reused."""
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        process = psutil.Process(int(errand.lock(home).read_text()))
+        if tuple(process.cmdline()[-len(errand.command) :]) == errand.command:
+            return process
+    return None
+
+
+def _kill_with_children(process: psutil.Process) -> None:
+    if os.getpgid(process.pid) == process.pid:  # it leads the group that ``start`` has given it
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def _over_within(home: Home, errand: Errand, process: psutil.Process, patience_s: float) -> bool:
     until = time.monotonic() + patience_s
-    while is_going(home, errand):
+    while is_going(home, errand) or _is_there(process):
         if time.monotonic() > until:
             return False
-        time.sleep(0.05)
+        time.sleep(0.02)
         _reap()
     return True
+
+
+def _is_there(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _write(
+    path: Path, *, began: float, step: str = "", done: float = 0, total: float = 0, problems: tuple[Problem, ...] = ()
+) -> None:
+    said = {"step": step, "done": done, "total": total, "began": began, "problems": [p.as_dict() for p in problems]}
+    aside = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        aside.write_text(json.dumps(said), encoding="utf-8")
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> dict[str, Any]:

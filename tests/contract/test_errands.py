@@ -6,15 +6,17 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kdengine import errands
-from kdengine.errands import Recorder, Standing
+from kdengine.errands import Errand, Recorder, Standing
 from kdengine.errors import KdError, RunBusy
 from kdengine.home import Home
 from tests.contract.fake_errand import TOY
@@ -139,3 +141,145 @@ def test_looking_costs_little(home: Home, begin: Begin) -> None:
     for _ in range(100):
         errands.standing(home, TOY)
     assert time.perf_counter() - start < 0.5
+
+
+# ---- commands of other packages, and processes that die early or leave others behind -----------------------------------------
+
+
+@pytest.fixture
+def script(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Errand]]:
+    """Make a package of one line, and return the errand that it does."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made: list[Errand] = []
+
+    def write(text: str, **environment: str) -> Errand:
+        (tmp_path / "packages_own.py").write_text(text)
+        made.append(Errand("own", ("own", "--of", "test"), "packages_own", environment))
+        return made[-1]
+
+    yield write
+    for errand in made:
+        errands.cancel(home, errand, grace_s=0)
+    for process in errands._started:
+        process.wait(timeout=5)
+    errands._reap()
+
+
+def test_another_package_does_it_and_is_told_what_it_needs(
+    home: Home, script: Callable[..., Errand], until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KD_TOLD", "by the server")
+    told = "import os, sys; open('told', 'w').write(' '.join([os.environ['KD_TOLD'], os.environ['KD_HOME'], *sys.argv[1:]]))"
+    errand = script(told, KD_TOLD="by the errand", KD_HOME="nowhere")
+    errands.start(home, errand)
+    until(lambda: (home.root / "told").exists() and (home.root / "told").read_text())
+    assert (home.root / "told").read_text() == f"by the errand {home.root} own --of test"
+    assert os.environ["KD_TOLD"] == "by the server"
+
+
+def test_one_that_dies_before_its_first_word_is_found_out(
+    home: Home, script: Callable[..., Errand], until: Callable[..., None]
+) -> None:
+    errand = script("import nothing_of_this_name")
+    errands.start(home, errand)
+    until(lambda: not errands.is_going(home, errand))
+    (problem,) = errands.standing(home, errand).problems
+    assert "without a word" in problem.given and "nothing_of_this_name" in problem.given
+
+
+def test_one_that_cannot_be_started_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(home.root / "no-python"))
+    with pytest.raises(OSError):
+        errands.start(home, TOY)
+    now = errands.standing(home, TOY)
+    assert not now.going and "No such file" in now.problems[0].given
+
+
+HIDES_A_CHILD = """
+import signal, subprocess, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+Path("hidden").write_text(str(child.pid))
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_one_had_started_does_not_go_on(
+    home: Home, script: Callable[..., Errand], until: Callable[..., None]
+) -> None:
+    errand = script(HIDES_A_CHILD)
+    errands.start(home, errand)
+    until(lambda: (home.root / "hidden").exists() and (home.root / "hidden").read_text())
+    errands.cancel(home, errand, grace_s=0.1)
+    until(lambda: not _runs(int((home.root / "hidden").read_text())))
+
+
+def test_one_that_has_just_begun_is_waited_for(home: Home, begin: Begin) -> None:
+    """Between taking the lock and naming its holder lies a moment; stopping then must not look like somebody else's errand."""
+    begin(takes_s=20)
+    pid = TOY.lock(home).read_text()
+    TOY.lock(home).write_text("")
+    later = threading.Timer(0.1, TOY.lock(home).write_text, (pid,))
+    later.start()
+    errands.cancel(home, TOY)
+    later.join()
+    assert errands.standing(home, TOY) == Standing(False) and not _runs(int(pid))
+
+
+LEAVES_SLOWLY = """
+import time
+from kdengine.errands import Errand, Recorder
+from kdengine.home import Home
+try:
+    with Recorder(Home.find(), Errand("own", ("own", "--of", "test"))) as note:
+        note.step("work")
+        time.sleep(60)
+finally:
+    time.sleep(0.5)
+"""
+
+
+def test_stopping_returns_when_the_process_is_gone_not_only_its_lock(
+    home: Home, script: Callable[..., Errand], until: Callable[..., None]
+) -> None:
+    errand = script(LEAVES_SLOWLY)
+    errands.start(home, errand)
+    until(lambda: errands.standing(home, errand).step == "work")
+    pid = int(errand.lock(home).read_text())
+    errands.cancel(home, errand)
+    assert not _runs(pid)
+
+
+def test_nothing_is_left_of_an_erased_one(home: Home) -> None:
+    with contextlib.suppress(KdError), Recorder(home, TOY):
+        errands.erase(home, TOY)  # under way: nothing happens
+        assert TOY.note(home).exists() and TOY.lock(home).exists()
+        raise KdError.of("a", "b", "c")
+    TOY.log(home).write_text("said")
+    errands.erase(home, TOY)
+    assert not any(path.exists() for path in (TOY.note(home), TOY.log(home), TOY.lock(home)))
+
+
+def test_a_lock_that_is_erased_while_somebody_waits_for_it_is_not_taken_for_held(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has opened a lock file that is then removed would hold a lock that nobody else can see."""
+    real, erased = os.open, []
+
+    def open_then_erase(path: Path, *rest: int) -> int:
+        handle = real(path, *rest)
+        if not erased:
+            erased.append(TOY.lock(home).unlink())
+        return handle
+
+    monkeypatch.setattr(os, "open", open_then_erase)
+    with Recorder(home, TOY):
+        assert erased and errands.is_going(home, TOY)
+
+
+def _runs(pid: int) -> bool:
+    """Say whether a process is there and more than a zombie."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
