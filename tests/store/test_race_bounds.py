@@ -105,17 +105,20 @@ def test_an_estimate_grows_with_size_frames_and_bars() -> None:
     assert bounds.estimate(order(format="gif", hold_s=10)) == bounds.estimate(order(format="gif", hold_s=0))
     assert bounds.estimate(order(format="png")).seconds == bounds.PNG_S
     assert bounds.estimate(order(kind="classic", steps=2)).seconds > 2 * bounds.estimate(order(steps=2)).seconds
+    large = order(kind="classic", width=1920, height=1080, hold_s=10)
+    assert bounds.estimate(large) == bounds.estimate(order(kind="classic")), "the package neither holds nor has that size"
 
 
 def test_an_estimate_learns_from_the_last_ones_like_it() -> None:
     wanted = order(hold_s=2)
-    size = bounds.work(1280, 720, wanted.options.frames(60), 10)
+    size = bounds.work("bars", 1280, 720, wanted.options.frames(60), 10)
     lately = [made(10.5, 2_000_000), made(12.5, 3_000_000), made(200.5, 90_000_000)]
     others = [made(99.0, 9, kind="lines"), made(99.0, 9, format="gif"), made(5.0, 9, frames=2)]
     now = bounds.estimate(wanted, [*others, *lately])
-    per_frame = 12.0 / bounds.work(1280, 720, 666, 10)
+    known = bounds.work("bars", 1280, 720, 666, 10)
+    per_frame = 12.0 / known
     assert now.seconds == pytest.approx(bounds.START_S + per_frame * size), "the median, without what starting takes"
-    assert now.mib == pytest.approx(3_000_000 / 2**20 * size / bounds.work(1280, 720, 666, 10))
+    assert now.mib == pytest.approx(3_000_000 / 2**20 * size / known)
     old = [made(1000.5, 9)] * 10
     assert bounds.estimate(wanted, [made(12.5, 3_000_000)] * 5 + old) == now, "those before the last five do not count"
 

@@ -37,7 +37,7 @@ exports.places = lambda: int(os.environ.get("FAKE_PLACES", "1"))
 def render(order, out, *, poster=None, report=None):
     plan, aside = json.loads(order.title), out.with_name(f".race-{os.getpid()}{out.suffix}")
     limits = resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0]
-    told = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS") or name == "MPLCONFIGDIR"}
+    told = {name: value for name, value in os.environ.items() if name.endswith(("_NUM_THREADS", "CONFIGDIR", "_POOL"))}
     seen = {"limits": limits, "told": told, "nice": os.getpriority(os.PRIO_PROCESS, 0), "name": plan["name"]}
     with (home.root / "drawn").open("a") as file:
         file.write(json.dumps(seen) + chr(10))
@@ -79,8 +79,14 @@ def too_long(aside):
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     time.sleep(30)
 
-FAULTS = {None: lambda aside: None, "memory": lambda aside: bytearray(2 << 30), "full": full, "too long": too_long,
-          "no room for a word": nothing_more, "wrong": lambda aside: 1 / 0}
+def reworded(aside):
+    try:
+        bytearray(2 << 30)
+    except Exception as error:
+        raise Exception(str(error))
+
+FAULTS = {None: lambda aside: None, "memory": lambda aside: bytearray(2 << 30), "reworded": reworded, "full": full,
+          "too long": too_long, "no room for a word": nothing_more, "wrong": lambda aside: 1 / 0}
 sys.modules["store.export.race.render"] = types.ModuleType("render")
 sys.modules["store.export.race.render"].render = render
 exports.draw_ordered(home, sys.argv[-1])
@@ -436,6 +442,7 @@ def test_one_that_cannot_even_begin_is_not_tried_for_ever(desk: Desk, monkeypatc
     ("fault", "given", "do"),
     [
         ("memory", "more than 1,536 MiB of memory", "smaller picture or fewer frames"),
+        ("reworded", "more than 1,536 MiB of memory", "smaller picture or fewer frames"),
         ("full", "File too large", "make room"),
         ("too long", "not done after 120 s", "fewer steps"),
         ("wrong", "ZeroDivisionError", "try again"),
@@ -481,6 +488,7 @@ def test_a_drawing_is_bounded_and_one_thread_strong(desk: Desk, monkeypatch: pyt
     for seen in desk.drawn():  # the second is started by the first
         assert seen["limits"] == [1536 << 20 if sys.platform == "linux" else -1, 0]
         assert seen["told"]["OPENBLAS_NUM_THREADS"] == seen["told"]["OMP_NUM_THREADS"] == "1"
+        assert seen["told"]["ARROW_DEFAULT_MEMORY_POOL"] == "system"
         assert seen["told"]["MPLCONFIGDIR"] == str(desk.home.root / "cache" / "matplotlib")
         assert seen["nice"] == errands.NICENESS
     monkeypatch.setenv("MPLCONFIGDIR", "elsewhere")

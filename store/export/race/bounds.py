@@ -27,8 +27,9 @@ PNG_S, PNG_MIB = 1.0, 0.02
 # (kind, format) -> ms and kB of a megapixel-frame, until there are exports to judge by
 PACE: dict[tuple[str, str], tuple[float, float]] = {
     ("bars", "mp4"): (6.0, 2.5), ("bars", "gif"): (8.0, 10.0), ("lines", "mp4"): (6.0, 2.5), ("lines", "gif"): (8.0, 10.0),
-    ("classic", "mp4"): (60.0, 3.5), ("classic", "gif"): (140.0, 36.0),
+    ("classic", "mp4"): (90.0, 3.5), ("classic", "gif"): (120.0, 36.0),
 }  # fmt: skip
+CLASSIC_SIZE = (942, 504)  # about, whatever is asked for
 PER_BAR = 0.03  # what a bar adds to a frame, as a share of one of ten bars
 JUDGED_BY, LEAST_WORK = 5, 10.0  # exports; a small one says more about the start than about the pace
 LOOK_BACK = 60  # exports that are looked through for them
@@ -92,19 +93,25 @@ def bars(order: Order) -> int:
     return min(order.options.top, len(order.racers))
 
 
-def work(width: int, height: int, frames: int, bars: int) -> float:
+def work(kind: str, width: int, height: int, frames: int, bars: int) -> float:
     """Return the size of an export in megapixel-frames of ten bars."""
+    width, height = CLASSIC_SIZE if kind == "classic" else (width, height)
     return 1e-6 * width * height * frames * (1 + PER_BAR * (bars - 10))
+
+
+def _work(made: About) -> float:
+    return work(made.kind, made.width, made.height, made.frames, made.bars)
 
 
 def estimate(order: Order, made: Sequence[About] = ()) -> Estimate:
     """Return what ``order`` will take. ``made``: what this machine has made, last first; the nearest of them set the pace."""
-    options = order.options
-    size = work(options.width, options.height, options.frames(len(order.epochs)), bars(order))
+    options, epochs = order.options, len(order.epochs)
+    frames = options.moving_frames(epochs) if options.kind == "classic" else options.frames(epochs)
+    size = work(options.kind, options.width, options.height, frames, bars(order))
     alike = [a for a in made if (a.kind, a.format) == (options.kind, options.format)]
     if options.format == "png":
         return _still(size, alike[:JUDGED_BY])
-    enough = [(a, w) for a in alike if (w := work(a.width, a.height, a.frames, a.bars)) >= LEAST_WORK][:JUDGED_BY]
+    enough = [(a, w) for a in alike if (w := _work(a)) >= LEAST_WORK][:JUDGED_BY]
     ms, kb = PACE[options.kind, options.format]
     if enough:
         ms = statistics.median([1e3 * max(0.1 * a.seconds, a.seconds - SETTLE_S) / w for a, w in enough])
@@ -115,5 +122,5 @@ def estimate(order: Order, made: Sequence[About] = ()) -> Estimate:
 def _still(size: float, alike: Sequence[About]) -> Estimate:
     if not alike:
         return Estimate(PNG_S, PNG_MIB * size)
-    per_size = statistics.median([a.bytes / 2**20 / work(a.width, a.height, 1, a.bars) for a in alike])
+    per_size = statistics.median([a.bytes / 2**20 / _work(a) for a in alike])
     return Estimate(START_S - SETTLE_S + statistics.median([a.seconds for a in alike]), per_size * size)

@@ -339,7 +339,9 @@ def _limits() -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, WALL_S, CLEAR_S)
     try:
         yield
-    except MemoryError:
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not isinstance(error.__context__, MemoryError):  # bar_chart_race rewords all
+            raise
         given = f"a drawing that needs more than {MEMORY_BYTES >> 20:,} MiB of memory"
         raise KdError.of(given, "one that fits", "choose a smaller picture or fewer frames") from None
     finally:

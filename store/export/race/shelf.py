@@ -38,8 +38,12 @@ FILES = frozenset(f"race.{name}" for name in FORMATS)
 QUOTA_BYTES = 1 << 30  # of all exports together
 FAILED_DAYS = 7.0  # how long the word of a failure is kept
 QUEUE_PATIENCE_S = 30.0
-# the address space of a drawing is bounded, and every thread of a pool and every arena would reserve some of it
-LEAN = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+# the address space of a drawing is bounded, and every thread of a pool and every arena reserves some of it; Arrow's own pool,
+# which the first frame of pandas wakes, a whole GiB
+LEAN = {
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
