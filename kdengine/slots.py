@@ -35,6 +35,7 @@ class Settings(BaseModel):
         le=64,
         description="workers that train on the CPU at once; none = one, or one per core for runs of small steps",
     )
+    exports_mib: int = Field(1024, ge=16, le=1 << 20, description="race charts that are kept, MiB; the least used make room")
 
 
 def is_small(spec: RunSpec) -> bool:

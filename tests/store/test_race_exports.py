@@ -527,10 +527,10 @@ def test_the_key_changes_with_what_draws(monkeypatch: pytest.MonkeyPatch) -> Non
 # ---- the shelf -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_used_longest_ago_goes_first(desk: Desk, made: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "QUOTA_BYTES", 100_000)
+def test_what_was_used_longest_ago_goes_first(desk: Desk, made: Callable[..., str]) -> None:
+    desk.home.settings.write_text(json.dumps({"exports_mib": 16}))
     waiting = [desk.ask("x"), desk.ask("y")]
-    old, older, oldest = made("o1", 40_000, 100), made("o2", 40_000, 200), made("o3", 40_000, 300)
+    old, older, oldest = made("o1", 7 << 20, 100), made("o2", 7 << 20, 200), made("o3", 7 << 20, 300)
     assert exports.ask(desk.home, order("o3"), "eve") == oldest  # used: now it is the newest
     desk.ask("z")
     assert [desk.state(key) for key in (old, older, oldest)] == ["done", "absent", "done"]
@@ -538,11 +538,11 @@ def test_what_was_used_longest_ago_goes_first(desk: Desk, made: Callable[..., st
     assert not shelf.errand(desk.home, older).lock(desk.home).exists()
 
 
-def test_a_new_export_makes_room_for_itself(desk: Desk, made: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "QUOTA_BYTES", 100_000)
-    old = made("o1", 90_000, 100)
+def test_a_new_export_makes_room_for_itself(desk: Desk, made: Callable[..., str]) -> None:
+    desk.home.settings.write_text(json.dumps({"exports_mib": 16}))
+    old = made("o1", 15 << 20, 100)
     with shelf.queue(desk.home):
-        big = made("o2", 200_000)
+        big = made("o2", 30 << 20)
         shelf.tidy(desk.home)
     assert (desk.state(old), desk.state(big)) == ("absent", "done"), "the last one stays, however large"
 

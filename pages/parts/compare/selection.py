@@ -94,12 +94,13 @@ def name_unknown(known: Mapping[str, Sequence[str]]) -> None:
 def focus(columns: pd.DataFrame, **more: Any) -> str:
     """Draw the choice of one column of (dataset, pair), where there are several, and return its name.
 
-    ``columns``: a row per group with dataset, student, against, column; the column of most groups comes first.
+    ``columns``: a row per group with dataset, student, against, column, n (seeds); the column of most groups comes first, of
+    as many that of most seeds.
     """
     size = (
-        columns.groupby(["dataset", "against", "student", "column"], sort=False)
-        .size()
-        .sort_values(ascending=False, kind="stable")
+        columns.groupby(["dataset", "against", "student", "column"], sort=False)["n"]
+        .agg(["size", "sum"])
+        .sort_values(["size", "sum"], ascending=False, kind="stable")
     )
     titles = {"-".join(key[:3]): str(key[3]) for key in size.index}
     if len(titles) == 1:

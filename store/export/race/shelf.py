@@ -24,7 +24,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kdengine import errands
+from kdengine import errands, slots
 from kdengine.errands import Errand, Standing
 from kdengine.errors import KdError, RunBusy
 from kdengine.home import Home
@@ -35,7 +35,6 @@ from store.export.race.order import Order
 State = Literal["absent", "waiting", "drawing", "done", "failed"]
 ORDER, ABOUT, POSTER = "order.json", "about.json", "last.png"
 FILES = frozenset(f"race.{name}" for name in FORMATS)
-QUOTA_BYTES = 1 << 30  # of all exports together
 FAILED_DAYS = 7.0  # how long the word of a failure is kept
 QUEUE_PATIENCE_S = 30.0
 # the address space of a drawing is bounded, and every thread of a pool and every arena reserves some of it; Arrow's own pool,
@@ -188,7 +187,8 @@ def discard(home: Home, folder: Path) -> None:
 
 
 def tidy(home: Home) -> None:
-    """Remove what dead drawings left, and then exports until the rest fits: the one used longest ago first, never the last.
+    """Remove what dead drawings left, and then exports until the rest fits ``exports_mib`` of the settings: the one used longest
+    ago first, never the last.
 
     One that waits, is drawn, or failed lately is not touched.
     """
@@ -204,12 +204,19 @@ def tidy(home: Home) -> None:
             done.append(((folder / ABOUT).stat().st_mtime_ns, sum(file.stat().st_size for file in _entries(folder)), folder))
         elif state != "drawing":
             clear(folder)
-    total = sum(size for _, size, _ in done)
+    total, most = sum(size for _, size, _ in done), _quota_bytes(home)
     for _, size, folder in sorted(done)[:-1]:
-        if total <= QUOTA_BYTES:
+        if total <= most:
             break
         discard(home, folder)
         total -= size
+
+
+def _quota_bytes(home: Home) -> int:
+    try:
+        return slots.read_settings(home).exports_mib << 20
+    except KdError:  # said where runs are started; here the usual size will do
+        return slots.Settings().exports_mib << 20
 
 
 def touch(folder: Path) -> None:
