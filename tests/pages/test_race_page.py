@@ -167,6 +167,16 @@ def test_what_has_not_finished_does_not_race(visit: Visit, live: Seeded) -> None
     assert "No run of this selection has finished yet" in said(app) and "2 runs of these are under way" in said(app)
 
 
+def test_those_under_way_are_counted(visit: Visit, live: Seeded) -> None:
+    assert "2 runs under way; finished runs race here." in said(visit("race", suite="*"))
+
+
+def test_a_look_that_does_not_fit_the_race_says_why(visit: Visit, seeded: Seeded) -> None:
+    app = visit("race", axis="from", **{"from": "101"})
+    assert not app.exception and not app.get("bidi_component")
+    assert "This race cannot be drawn like this" in said(app) and "less than the greatest value" in said(app)
+
+
 def test_one_epoch_is_a_picture(visit: Visit, home: Home) -> None:
     play(RunDir.create(home, RunSpec(dataset="digits", suite="one", method="base", student="resnet8", epochs=1)), [0.5])
     app = visit("race", suite="one", format="mp4")

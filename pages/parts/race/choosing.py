@@ -43,6 +43,8 @@ def choose() -> Order | None:
         _none_finished(chosen)
         return None
     view = _view(groups)
+    if going := _going(chosen):
+        st.caption(f"{words.count(going, 'run')} under way; finished runs race here.")
     try:
         return _order(findings.moment(), chosen.ids, view)
     except KdError as error:
@@ -95,8 +97,12 @@ def _order(moment: tuple[str, int], ids: tuple[str, ...], view: View) -> Order:
 
 
 def _none_finished(chosen: Chosen) -> None:
-    going = int(chosen.students["status"].isin(words.ACTIVE).sum())
+    going = _going(chosen)
     under_way = f" {words.count(going, 'run')} of these are under way." if going else ""
     with st.container(border=True):
         st.markdown(f"No run of this selection has finished yet; finished runs race here.{under_way}")
         st.page_link("pages/runs.py", label="Watch the runs", icon=":material/list:")
+
+
+def _going(chosen: Chosen) -> int:
+    return int(chosen.students["status"].isin(words.ACTIVE).sum())
