@@ -10,11 +10,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from store.export.race.canvas import EDGE_LEVELS, Bytes, Palette, Ramp
+from store.export.race.canvas import Bytes, Ramp
 from store.export.race.fonts import Face
 from store.export.race.layout import frame_of
 from store.export.race.prepare import Prepared
-from store.export.race.words import THEMES, axis_words, ended_text, epoch_text
+from store.export.race.words import axis_words, ended_text, epoch_text
 
 NAMES_SHARE = 0.38, 0.28  # of the width, at most, for the names: of a tall picture, of a wide one
 BARS_SHARE = 0.45  # of the width, for the bars, before words beside them are cut short
@@ -27,16 +27,9 @@ class Bars:
     """Draws the frames of a bar race; ``table``: the 256 colours that its pixels are indices of."""
 
     def __init__(self, prepared: Prepared) -> None:
-        order, options = prepared.order, prepared.order.options
-        theme = THEMES[options.theme]
-        palette = Palette(theme.background)
-        palette.ramp(theme.grid, 1)
-        colours = [r.colour if r.name in options.highlight or not options.highlight else theme.grey for r in order.racers]
-        ramps = {colour: palette.ramp(colour, edge_levels(colours)) for colour in dict.fromkeys(colours)}
         self._prepared = prepared
-        self._ramps = [ramps[colour] for colour in colours]
-        self._frame = frame = frame_of(prepared, palette, len(ramps))
-        self.table = palette.table()
+        self._frame = frame = frame_of(prepared)
+        self.table = frame.table
         self._pitch = min((frame.foot - frame.top) / prepared.shown, THICKEST * frame.unit / THICKNESS)
         self._foot = round(frame.top + self._pitch * prepared.shown)
         self._face = Face(round(max(8.0, min(21 * frame.unit, 0.66 * self._pitch)), 2))
@@ -105,12 +98,14 @@ class Bars:
         middle = self._frame.top + (place - 0.5) * self._pitch
         top, canvas = middle - self._thick / 2, self._frame.canvas
         foot = self._foot
-        canvas.bar(self._x0, self._x0 + max(length, 1.0), top, top + self._thick, self._ramps[racer], alpha=presence, below=foot)
+        canvas.bar(
+            self._x0, self._x0 + max(length, 1.0), top, top + self._thick, self._frame.racers[racer], alpha=presence, below=foot
+        )
         if self._torn is not None and length > 3 * self._torn.shape[1] and presence == 1:
             first, last = math.ceil(top), min(math.floor(top + self._thick), foot)
             x, height = self._x0 + self._torn.shape[1], last - first
             if 0 < height <= len(self._torn):
-                canvas.pixels[first:last, x : x + self._torn.shape[1]] = self._ramps[racer].inked(self._torn[:height])
+                canvas.pixels[first:last, x : x + self._torn.shape[1]] = self._frame.racers[racer].inked(self._torn[:height])
 
     def _texts(self, racer: int, number: int, place: float, length: float, alpha: float) -> None:
         frame, face, prepared = self._frame, self._face, self._prepared
@@ -140,11 +135,6 @@ class Bars:
             inside = (shown + 0.75 - place) / 0.5
             alphas.append(min(1.0, max(0.0, min(clear, inside))) * float(presence[row]))
         return alphas
-
-
-def edge_levels(colours: list[str]) -> int:
-    """Return how many mixtures with the background each colour can have: all share 256 indices with the letters."""
-    return max(1, min(EDGE_LEVELS, 220 // len(set(colours))))
 
 
 def torn(height: int, unit: float) -> Bytes:

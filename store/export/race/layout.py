@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdengine.errors import KdError
-from store.export.race.canvas import LETTER_LEVELS, Canvas, Palette, Ramp
+from store.export.race.canvas import EDGE_LEVELS, LETTER_LEVELS, Bytes, Canvas, Palette, Ramp
 from store.export.race.fonts import Face
+from store.export.race.order import Order
 from store.export.race.prepare import Prepared
 from store.export.race.words import THEMES, Theme, axis_words, epoch_text
 
 SMALLEST_LETTERS = 9.0  # pixels; below nobody reads
 SMALLEST_ROW = 9.0  # pixels from bar to bar
+MOST_INDICES = 220  # of the palette, for the racers
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,18 @@ class Faces:
 class Frame:
     """The picture around the drawing, and where the drawing goes: ``top`` to ``foot`` and ``margin`` from the sides, in pixels.
 
-    ``unit``: how many pixels one of a 1280 x 720 picture is. ``letters``, ``muted``: ramps for text; ``grid``: for lines.
+    ``table``: the 256 colours. ``unit``: how many pixels one of a 1280 x 720 picture is. ``racers``: the ramp of each; ``letters``,
+    ``muted``: of text; ``grid``: of lines.
     """
 
     canvas: Canvas
-    palette: Palette
-    theme: Theme
+    table: Bytes
     faces: Faces
     unit: float
     margin: int
     top: int
     foot: int
+    racers: tuple[Ramp, ...]
     letters: Ramp
     muted: Ramp
     grid: Ramp
@@ -62,23 +65,21 @@ def unit_of(width: int, height: int) -> float:
     return min(width / float(counted), height / 620 if width > height else height / 900)
 
 
-def frame_of(prepared: Prepared, palette: Palette, ramps: int) -> Frame:
+def frame_of(prepared: Prepared) -> Frame:
     """Draw title, subtitle and caption, and return the frame with the room that is left.
-
-    ``palette`` already has the ``ramps`` colours of the racers; the letters come after them.
 
     Raises:
         KdError: the picture is too small for what is on it.
     """
     order, options = prepared.order, prepared.order.options
     theme, unit = THEMES[options.theme], unit_of(options.width, options.height)
-    faces = _faces(unit)
-    canvas = Canvas(options.width, options.height)
-    margin = round(30 * unit)
+    faces, margin = _faces(unit), round(30 * unit)
+    palette = Palette(theme.background)
+    grid, racers = palette.ramp(theme.grid, 1), _ramps(order, palette, theme)
     muted, letters = palette.ramp(theme.muted, LETTER_LEVELS), palette.ramp(theme.text, LETTER_LEVELS)
     top, foot = _heights(prepared, faces, unit, margin)
-    grid = Ramp(1, 1)
-    made = Frame(canvas, palette, theme, faces, unit, margin, top, foot, letters, muted, grid)
+    canvas = Canvas(options.width, options.height)
+    made = Frame(canvas, palette.table(), faces, unit, margin, top, foot, racers, letters, muted, grid)
     if foot - top < SMALLEST_ROW * prepared.shown:
         fits = max(1, int((foot - top) / SMALLEST_ROW))
         raise KdError.of(f"{prepared.shown} bars in {options.width} x {options.height} pixels", f"up to {fits} in that height",
@@ -92,6 +93,15 @@ def frame_of(prepared: Prepared, palette: Palette, ramps: int) -> Frame:
         made.write(faces.subtitle.elided(order.subtitle, room), faces.subtitle, margin, base, muted)
     _caption(made, prepared)
     return made
+
+
+def _ramps(order: Order, palette: Palette, theme: Theme) -> tuple[Ramp, ...]:
+    """Add the colours of the racers: those that are not highlighted first, because where lines meet the greater index is seen."""
+    lit = order.options.highlight
+    colours = [racer.colour if racer.name in lit or not lit else theme.grey for racer in order.racers]
+    levels = max(1, min(EDGE_LEVELS, MOST_INDICES // len(set(colours))))  # all share 256 with the letters
+    ramps = {colour: palette.ramp(colour, levels) for colour in sorted(set(colours), key=lambda c: (c != theme.grey, c))}
+    return tuple(ramps[colour] for colour in colours)
 
 
 def _faces(unit: float) -> Faces:

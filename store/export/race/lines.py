@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from store.export.race.canvas import EDGE_LEVELS, Bytes, Palette
+from store.export.race.canvas import Bytes
 from store.export.race.fonts import Face
 from store.export.race.layout import frame_of
 from store.export.race.prepare import Prepared, rising
-from store.export.race.words import THEMES, axis_words, epoch_text, epoch_ticks
+from store.export.race.words import axis_words, epoch_text, epoch_ticks
 
 NAMES_SHARE = 0.24  # of the width, at most, for a name at the head of its line
 STROKE, THIN = 3.2, 1.4  # pixels of a 1280 x 720 picture: a line, and one whose run has ended
@@ -23,21 +23,12 @@ class Lines:
     """Draws the frames of a line race; ``table``: the 256 colours that its pixels are indices of."""
 
     def __init__(self, prepared: Prepared) -> None:
-        order, options = prepared.order, prepared.order.options
-        theme = THEMES[options.theme]
-        palette = Palette(theme.background)
-        palette.ramp(theme.grid, 1)
-        colours = [r.colour if r.name in options.highlight or not options.highlight else theme.grey for r in order.racers]
-        levels = max(1, min(EDGE_LEVELS, 220 // len(set(colours))))
-        # the least important first: where lines meet, the greater index is seen
-        ramps = {colour: palette.ramp(colour, levels) for colour in sorted(set(colours), key=lambda c: (c != theme.grey, c))}
-        self._prepared = prepared
-        self._ramps = [ramps[colour] for colour in colours]
-        self._frame = frame = frame_of(prepared, palette, len(ramps))
-        self.table = palette.table()
+        order, self._prepared = prepared.order, prepared
+        self._frame = frame = frame_of(prepared)
+        self.table = frame.table
         room = (frame.foot - frame.top) / max(1, prepared.shown)
         self._face = Face(round(max(8.0, min(18 * frame.unit, 0.85 * room)), 2))
-        self._names = [self._face.elided(racer.name, NAMES_SHARE * options.width) for racer in order.racers]
+        self._names = [self._face.elided(racer.name, NAMES_SHARE * order.options.width) for racer in order.racers]
         self._stroke = max(1.5, STROKE * frame.unit)
         self._thin = max(1.0, THIN * frame.unit)
         self._columns()
@@ -57,7 +48,7 @@ class Lines:
                 self._segment(racer, row, at, float(values[racer]))
         for racer in heads.tolist():
             y = min(max(self._y(values[racer]), frame.top), frame.foot)
-            frame.canvas.line(self._ramps[racer], x, y, x, y, self._stroke * 2.6)
+            frame.canvas.line(self._frame.racers[racer], x, y, x, y, self._stroke * 2.6)
         self._labels(number, x, heads)
         face = frame.faces.epoch
         frame.write(epoch_text(prepared.epoch[number]), face, prepared.order.options.width - frame.margin,
@@ -111,7 +102,7 @@ class Lines:
         ended = self._prepared.ended[racer]
         width = self._thin if epochs[row] >= ended else self._stroke  # a comparison with NaN is false
         start = self._x(epochs[row]), self._y(filled[row, racer])
-        self._frame.canvas.line(self._ramps[racer], *start, self._x(self._epoch(at)), self._y(value), width,
+        self._frame.canvas.line(self._frame.racers[racer], *start, self._x(self._epoch(at)), self._y(value), width,
                                 rows=(self._frame.top, self._frame.foot + 1))  # fmt: skip
 
     def _labels(self, number: int, x: float, heads: NDArray[np.int64]) -> None:
@@ -136,8 +127,8 @@ class Lines:
         text = f"{self._names[racer]}  {axis.value_text(float(self._prepared.values[number, racer]))}"
         x, word = head[0] + 2 * self._gap + 0.8 * face.pixels, face.word(text)
         if abs(y - head[1]) < LONGEST_LEADER * face.pixels:  # longer ones only tangle
-            frame.canvas.line(self._ramps[racer], *head, x - face.pixels, y, self._thin)
-        frame.canvas.line(self._ramps[racer], x - 0.8 * face.pixels, y, x - 0.55 * face.pixels, y, 0.42 * face.pixels)
+            frame.canvas.line(self._frame.racers[racer], *head, x - face.pixels, y, self._thin)
+        frame.canvas.line(self._frame.racers[racer], x - 0.8 * face.pixels, y, x - 0.55 * face.pixels, y, 0.42 * face.pixels)
         frame.canvas.stamp(frame.letters.inked(word.coverage, alpha), round(x), round(y + face.cap / 2) - word.baseline)
 
     @property
