@@ -36,8 +36,8 @@ class Faces:
 class Frame:
     """The picture around the drawing, and where the drawing goes: ``top`` to ``foot`` and ``margin`` from the sides, in pixels.
 
-    ``table``: the 256 colours. ``unit``: how many pixels one of a 1280 x 720 picture is. ``racers``: the ramp of each; ``letters``,
-    ``muted``: of text; ``grid``: of lines.
+    ``table``: the 256 colours. ``unit``: how many pixels one of a 1280 x 720 picture is. ``racers``: the ramp of each;
+    ``letters``, ``muted``: of text; ``grid``: of lines.
     """
 
     canvas: Canvas
