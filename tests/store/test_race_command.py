@@ -81,7 +81,7 @@ def test_usual_sizes_and_what_is_said(table: Path, tmp_path: Path, drawn: list[O
     said = {name: race("--csv", table, "--out", tmp_path / f"x.{name}").stderr for name in command.FORMATS}
     looks = {order.options.format: (order.options.width, order.options.height, order.options.fps) for order in drawn}
     assert looks == {"mp4": (1280, 720, 30), "gif": (800, 450, 20), "png": (1280, 720, 30)}
-    assert said["mp4"].endswith("x.mp4: 7 frames, 3.9 s, 1280x720, 2.50 MB, drawn in 1.2 s\n")
+    assert said["mp4"].endswith("x.mp4: 7 frames, 6.5 s, 1280x720, 2.50 MB, drawn in 1.2 s\n")
     assert said["png"].endswith("x.png: 1280x720, 2.50 MB, drawn in 1.2 s\n")
 
 
