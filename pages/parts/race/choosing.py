@@ -67,7 +67,7 @@ def query() -> dict[str, list[str]]:
 
 def _view(groups: pd.DataFrame) -> View:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        column = selection.focus(groups, width=320)
+        column = selection.focus(groups, width=250)
         metrics = {key: metric.title for key, metric in gather.METRICS.items()}
         metric = state.choice(st.selectbox, "Measure", metrics, name="metric", default=FIRST, width=190)
         own = groups[groups["column"] == column]
