@@ -167,6 +167,15 @@ def test_what_has_not_finished_does_not_race(visit: Visit, live: Seeded) -> None
     assert "No run of this selection has finished yet" in said(app) and "2 runs of these are under way" in said(app)
 
 
+def test_nobody_is_hidden_by_what_another_race_had(visit: Visit, seeded: Seeded) -> None:
+    app = visit("race", method=["kd", "fitnet"])
+    few = sent(app)
+    del app.query_params["method"]
+    app.run()
+    every = sent(app)
+    assert few["shown"] < every["shown"] == len(every["names"]) and "top" not in app.query_params
+
+
 def test_those_under_way_are_counted(visit: Visit, live: Seeded) -> None:
     assert "2 runs under way; finished runs race here." in said(visit("race", suite="*"))
 

@@ -21,6 +21,7 @@ KINDS = {"bars": "Bars", "lines": "Lines"}
 THEMES = {"light": "Light", "dark": "Dark", "print": "Print"}
 SECONDS = (5, 10, 20, 40)
 USUAL = "usual"
+MOST_AT_ONCE = Options.model_fields["top"].default
 FPS = {"mp4": (20, 25, 30, 50, 60), "gif": (10, 20, 25, 50)}  # the delays of a GIF are counted in 1/100 s
 AXES = {"zoom": "Near the data", "zero": "At zero", "from": "At a value"}
 EASINGS = {"smooth": "Smooth", "linear": "Even"}
@@ -72,8 +73,10 @@ def _more(order: Order, format_: str, kind: str) -> dict[str, Any]:
     values: dict[str, Any] = {"kind": kind, "width": width, "height": height, "highlight": tuple(lit[:LIT])}
     racers = len(order.racers)
     if racers > 1:
-        most = min(20, racers)
-        values["top"] = st.slider("In view at a time", 1, most, min(12, most), key="top", bind="query-params")
+        # no slider: it would keep the number of another race, and hide who is the one more
+        counts = {USUAL: f"{min(racers, MOST_AT_ONCE)} (usual)"} | {str(n): str(n) for n in range(1, min(20, racers) + 1)}
+        top = state.choice(st.selectbox, "In view at a time", counts, name="top", default=USUAL)
+        values["top"] = min(racers, MOST_AT_ONCE) if top == USUAL else int(top)
     values |= _axis(order)
     digits = {"auto": "As needed"} | {str(n): str(n) for n in range(5)}
     chosen = state.choice(st.selectbox, "Digits behind the point", digits, name="decimals", default="auto")
