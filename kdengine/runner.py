@@ -64,7 +64,7 @@ def launch(home: Home, spec: RunSpec, *, start: bool = True, retry_of: str | Non
         SpecError: the chain of teachers is too long. UnknownKey: ``teacher_run`` names no run.
         OSError: the folder cannot be written; the queue is as before.
     """
-    with _queue(home):
+    with moving(home, "queue", "the queue"):
         run_id = _place(home, spec, retry_of)
     if start:
         tick(home)
@@ -76,7 +76,7 @@ def launch_suite(home: Home, specs: Sequence[RunSpec], *, reuse: bool = False) -
 
     With ``reuse`` a run of the same training that is finished or on its way takes the place of a new one.
     """
-    with _queue(home):
+    with moving(home, "queue", "the queue"):
         run_ids = [(_run_of(home, spec) if reuse else None) or _place(home, spec, None) for spec in specs]
     tick(home)
     return run_ids
@@ -110,7 +110,7 @@ def resume(home: Home, run_id: str) -> None:
         RunBusy: it is on its way, has finished, or its lock is held. UnknownKey: no such run.
     """
     run = find_run(home, run_id)
-    with _queue(home):
+    with moving(home, "queue", "the queue"):
         status = status_of(run, home)
         if status not in (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.LOST):
             advice = "use retry for a new run of the same spec" if status is RunStatus.FINISHED else "wait for it"
@@ -164,7 +164,7 @@ def tick(home: Home) -> list[str]:
         RunBusy: another process keeps the queue. HomeError: ``settings.json`` is wrong. OSError: the disk is full.
     """
     _reap()
-    with _queue(home):
+    with moving(home, "queue", "the queue"):
         runs = run_dirs(home)
         while sum(_failed_with_its_teacher(home, run) for run in runs):  # whole rounds: a teacher may stand behind its student
             continue
@@ -276,7 +276,7 @@ def cancel(home: Home, run_id: str, *, grace_s: float = 10.0) -> None:
         RunBusy: it is over already, or its worker cannot be reached from here. UnknownKey: no such run.
     """
     run = find_run(home, run_id)
-    with _queue(home):
+    with moving(home, "queue", "the queue"):
         status = status_of(run, home)
         if is_over(status) and status is not RunStatus.LOST:
             raise RunBusy.of(f"run {run.run_id}, {status}", "a run that is not over", "nothing is left to cancel", "run")
@@ -285,7 +285,7 @@ def cancel(home: Home, run_id: str, *, grace_s: float = 10.0) -> None:
             _end(run, "cancelled", "before it started" if status is not RunStatus.LOST else "after its worker was lost")
     if has_worker:
         reason = _stop(run, grace_s)
-        with _queue(home):
+        with moving(home, "queue", "the queue"):
             if status_of(run, home) is RunStatus.LOST:  # it left without a last word
                 _end(run, "cancelled", reason)
     tick(home)
@@ -379,12 +379,17 @@ def _locked(run: RunDir, patience_s: float = 0.5) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _queue(home: Home) -> Iterator[None]:
-    lock = FileLock(str(home.locks / "queue.lock"))
+def moving(home: Home, name: str, queue: str) -> Iterator[None]:
+    """Hold ``locks/<name>.lock``, under which a queue is changed and moved on; ``queue``: what it is called in words.
+
+    Raises:
+        RunBusy: another process keeps it.
+    """
+    lock = FileLock(str(home.locks / f"{name}.lock"))
     try:
         lock.acquire(timeout=QUEUE_PATIENCE_S, poll_interval=0.01)
     except Timeout:
-        given = f"the queue, kept by another process for {QUEUE_PATIENCE_S:g} s"
+        given = f"{queue}, kept by another process for {QUEUE_PATIENCE_S:g} s"
         raise RunBusy.of(given, "one that moves the queue at a time", "try again, or end that process", "queue") from None
     try:
         yield

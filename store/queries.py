@@ -285,6 +285,16 @@ def suites(store: Store) -> pd.DataFrame:
     return store.frame(sql)
 
 
+def provenance(store: Store, ids: Sequence[str]) -> pd.DataFrame:
+    """Return where runs come from, one row per run of ``ids``.
+
+    Columns:
+        run_id, suite, created_at (UTC), versions (JSON: package -> version).
+    """
+    sql = f"SELECT run_id, suite, created_at, versions FROM runs WHERE {_IN_IDS} ORDER BY run_id"
+    return store.frame(sql, {"ids": list(ids)})
+
+
 def choices(store: Store) -> dict[str, list[str]]:
     """Return what filters can offer: the sorted values of status, method, dataset, student, teacher, recipe, suite, tag,
     network; only values that occur."""

@@ -29,6 +29,7 @@ CALLS: dict[str, Callable[[Store, list[str]], Any]] = {
     "results": lambda store, ids: queries.results(store, ids),
     "standing": lambda store, ids: queries.standing(store, list(queries.run(store, ids[0])["setting"])),
     "speed": lambda store, ids: queries.speed(store, ids),
+    "provenance": lambda store, ids: queries.provenance(store, ids),
     "method_costs": lambda store, ids: queries.method_costs(store),
     "suites": lambda store, ids: queries.suites(store),
     "newest": lambda store, ids: queries.newest(store, 2),

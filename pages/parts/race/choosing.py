@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from kdengine.errors import KdError
-from pages.parts import blocks, fetch, pulse, state, words
+from pages.parts import blocks, fetch, state, words
 from pages.parts.compare import findings, selection
 from pages.parts.compare.selection import Chosen
 from store.export.race import gather
@@ -91,7 +91,7 @@ def _order(moment: tuple[str, int], ids: tuple[str, ...], view: View) -> Order:
     groups = _groups(moment, ids)
     groups = groups[groups["column"] == view.column]
     own = tuple(run_id for ids in groups["ids"] for run_id in ids)
-    runs = gather.provenance(pulse.of().store, own)
+    runs = fetch.ask("provenance", own)
     curves = fetch.ask("curves", own, view.metric)
     return gather.order_of(groups, curves, metric=view.metric, mode=view.mode, seeds=view.seeds, options=PLAIN, runs=runs)
 

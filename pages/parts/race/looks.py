@@ -53,7 +53,7 @@ def choose(order: Order) -> Order:
     if format_ != "png":
         with length:
             values["steps"] = _steps(usual, epochs)
-    title = values_text("title", 200)
+    title = _typed("title", 200)
     look = Options.usual(format_, **values, theme=theme)
     return Order(**dict(order) | {"options": look} | ({"title": title} if title else {}))
 
@@ -122,7 +122,7 @@ def _steps_for(usual: Options, seconds: float, epochs: int) -> int:
     return min(60, max(1, round(usual.fps * moving / (epochs - 1))))
 
 
-def values_text(name: str, most: int) -> str:
+def _typed(name: str, most: int) -> str:
     """Return what was typed into a text field, tidy and not too long."""
     return " ".join(str(st.session_state.get(name) or "").split())[:most]
 

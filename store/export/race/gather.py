@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from store.db import Store
 
-__all__ = ["METRICS", "MODES", "Metric", "colours_of", "columns", "from_csv", "of_suite", "order_of", "provenance"]
+__all__ = ["METRICS", "MODES", "Metric", "colours_of", "columns", "from_csv", "of_suite", "order_of"]
 Floats = NDArray[np.float64]
 IDS_IN_CAPTION = 4
 SOURCE_ROOM = 18_000  # characters of run ids in the file's own description
@@ -89,12 +89,6 @@ def columns(results: pd.DataFrame) -> pd.DataFrame:
     return grouped(results, "best")[0]
 
 
-def provenance(store: Store, ids: Sequence[str]) -> pd.DataFrame:
-    """Return what an order says of its runs: run_id, suite, created_at (UTC), versions (JSON), a row per run of ``ids``."""
-    sql = "SELECT run_id, suite, created_at, versions FROM runs WHERE run_id IN (SELECT unnest($ids::VARCHAR[])) ORDER BY run_id"
-    return store.frame(sql, {"ids": list(ids)})
-
-
 def of_suite(store: Store, suite: str | None, *, metric: str = "test_top1_frac", mode: str = "best", seeds: str = "mean",
              column: str | None = None, options: Options, title: str = "") -> Order:  # fmt: skip
     """Return the race of the finished runs of ``suite``, None = of all; the other arguments as in ``order_of``.
@@ -118,7 +112,7 @@ def of_suite(store: Store, suite: str | None, *, metric: str = "test_top1_frac",
         raise KdError.of(f"{where} without a finished run", "runs that have finished", "train some, or wait for them", "suite")
     groups = _of_column(groups, column)
     ids = [run_id for own in groups["ids"] for run_id in own]
-    curves, runs = queries.curves(store, ids, metric), provenance(store, ids)
+    curves, runs = queries.curves(store, ids, metric), queries.provenance(store, ids)
     return order_of(groups, curves, metric=metric, mode=mode, seeds=seeds, options=options, title=title, runs=runs)
 
 
@@ -147,7 +141,7 @@ def order_of(groups: pd.DataFrame, curves: pd.DataFrame, *, metric: str = "test_
         mode: ``best`` so far (the least for losses), ``raw``, or ``smooth`` (moving average).
         seeds: ``mean``, ``best`` (of each group the run that ends best), or the number of a seed.
         title: instead of the usual one.
-        runs: rows of ``provenance`` (or of ``queries.runs``) for the caption.
+        runs: rows of ``queries.provenance`` for the caption.
 
     Raises:
         KdError: no such metric, mode or seed; groups of several columns; none of the runs has this measure.

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kdengine import errands, slots
+from kdengine import errands, runner, slots
 from kdengine.errands import Errand, Standing
-from kdengine.errors import KdError, RunBusy
+from kdengine.errors import KdError
 from kdengine.home import Home
 from kdengine.rundir import write_aside
 from store.export.race.options import FORMATS
@@ -36,7 +35,6 @@ State = Literal["absent", "waiting", "drawing", "done", "failed"]
 ORDER, ABOUT, POSTER = "order.json", "about.json", "last.png"
 FILES = frozenset(f"race.{name}" for name in FORMATS)
 FAILED_DAYS = 7.0  # how long the word of a failure is kept
-QUEUE_PATIENCE_S = 30.0
 # the address space of a drawing is bounded, and every thread of a pool and every arena reserves some of it; Arrow's own pool,
 # which the first frame of pandas wakes, a whole GiB
 LEAN = {
@@ -76,16 +74,8 @@ def queue(home: Home) -> Iterator[None]:
     Raises:
         RunBusy: another process keeps it.
     """
-    lock = FileLock(str(home.locks / "race.lock"))
-    try:
-        lock.acquire(timeout=QUEUE_PATIENCE_S, poll_interval=0.01)
-    except Timeout:
-        given = f"the queue of exports, kept by another process for {QUEUE_PATIENCE_S:g} s"
-        raise RunBusy.of(given, "one that moves the queue at a time", "try again, or end that process", "queue") from None
-    try:
+    with runner.moving(home, "race", "the queue of exports"):
         yield
-    finally:
-        lock.release()
 
 
 def errand(home: Home, key: str) -> Errand:
