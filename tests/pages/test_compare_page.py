@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -75,6 +76,14 @@ def test_a_selection_without_runs_says_so_and_is_cleared(visit: Visit, live: See
     assert "No run fits seeds 9 and status failed together." in said(app)
     app.button(key="clear-filters").click().run()
     assert not app.exception and "No run fits" not in said(app)
+
+
+def test_of_columns_with_as_many_groups_the_one_with_most_seeds_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(selection.state, "choice", lambda *args, default, **more: asked.append(default) or default)
+    rows = [("a", 1), ("a", 1), ("b", 5), ("b", 4), ("c", 99)]
+    columns = pd.DataFrame([{"dataset": d, "against": "t", "student": "s", "column": d, "n": n} for d, n in rows])
+    assert selection.focus(columns) == "b" and asked == ["b-t-s"]
 
 
 def test_the_first_question_is_about_what_can_be_judged(visit: Visit, home: Home) -> None:

@@ -53,6 +53,7 @@ def test_what_is_usual_is_drawn(options: dict[str, Any]) -> None:
         (601, {"steps": 4}, ["steps"]),
         (901, {"steps": 1, "format": "gif", "width": 800, "height": 450}, ["steps"]),
         (61, {"steps": 6, "format": "gif", "width": 800, "height": 450, "kind": "classic"}, ["steps"]),
+        (201, {"steps": 6, "kind": "classic"}, ["steps"]),
         (10, {"width": 1920, "height": 1082}, ["width"]),
         (10, {"format": "gif", "width": 1280, "height": 720}, ["width"]),
         (10, {"format": "gif", "width": 3840, "height": 180}, ["width"]),

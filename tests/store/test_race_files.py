@@ -103,6 +103,17 @@ def test_colours_of_a_video_are_those_of_the_page(tmp_path: Path) -> None:
         assert abs(np.median(last[inside], axis=0) - colour).max() < 3
 
 
+def test_the_planes_of_a_video_are_those_of_the_palette() -> None:
+    random = np.random.default_rng(0)
+    table, pixels = random.integers(0, 256, (256, 3), dtype=np.uint8), random.integers(0, 256, (6, 8), dtype=np.uint8)
+    red, green, blue = (table[pixels].astype(float) / 255).transpose(2, 0, 1)
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    chroma = [128 + 224 * (colour - luma) / scale for colour, scale in ((blue, 1.8556), (red, 1.5748))]
+    wanted = [16 + 219 * luma, *(plane[::2, ::2] for plane in chroma)]
+    for part, plane in zip(encode.Planes(table).parts(pixels), wanted, strict=True):
+        assert bytes(part) == np.rint(plane).astype(np.uint8).tobytes()
+
+
 def test_an_mp4_says_where_it_comes_from(tmp_path: Path) -> None:
     render(order(epochs=2, source="runs 1 2 3", **SIZE), tmp_path / "x.mp4")
     said = probed(tmp_path / "x.mp4")

@@ -240,8 +240,15 @@ def test_a_run_that_ended_says_when() -> None:
     assert muted[0] > muted[1]
     assert epoch_text(40.0) == "epoch 40" and epoch_text(2.5) == "epoch 2.5"
     assert ended_text(40.0) == "ended at epoch 40" and ended_text(40.0, short=True) == "until 40"
-    narrow = widths(still(order(values, width=540, height=960)), COLOURS[:2])
-    assert narrow[1] > 0.35 * 540, "in a narrow picture words are cut short, not bars"
+
+
+def test_in_a_narrow_picture_words_are_cut_short_not_bars() -> None:
+    early, whole = {LONG: [50.0, 60.0, None], "b": [50.0, 55.0, 70.0]}, {LONG: [50.0, 60.0, 60.0], "b": [50.0, 55.0, 70.0]}
+    for size, most in (((540, 960), 0.13), ((1280, 720), 0.25)):
+        lost = [widths(still(order(v, width=size[0], height=size[1])), COLOURS[:2])[1] / size[0] for v in (whole, early)]
+        assert 0.02 < lost[0] - lost[1] < most
+    face = Face(15)
+    assert face.width(ended_text(3.0, short=True)) < 0.6 * face.width(ended_text(3.0))
 
 
 @pytest.mark.parametrize("kind", ["bars", "lines"])
