@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,10 @@ from kdengine.errors import KdError, Problem, nearest
 from kdengine.home import Home
 from store.columns import COLUMNS
 from store.db import Store, hold
+from store.sandbox_process import Order, Process, Reply, turns
 
 MOST_CHARACTERS = 20_000
-START_S = 20.0  # a busy machine may take its time to start the child; this does not count against the statement
-GRACE_S = 0.5
-_slots = threading.BoundedSemaphore(2)
+MOST_BYTES = 64 << 20
 _INTEGER = re.compile(r"^U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)$")
 
 
@@ -47,15 +43,11 @@ def run(sql: str, *, timeout_s: float = 5, max_rows: int = 10_000, home: Home | 
     Raises:
         QueryError: the statement is wrong, refused, too slow or too large.
     """
-    text = _checked(sql)
+    order = Order(checked(sql), timeout_s, max_rows, MOST_BYTES)
     home = home or Home.find()
     make_fresh(home)
-    request = {"snapshot": str(home.snapshot), "sql": text, "max_rows": max_rows, "timeout_s": timeout_s}
-    with _slots:
-        answer = _ask(json.dumps(request).encode(), timeout_s)
-    if "error" in answer:
-        raise _explained(text, answer["error"], answer["message"])
-    return _frame(answer)
+    with turns.turn():
+        return answer(Process(), order, home.snapshot)
 
 
 def make_fresh(home: Home) -> None:
@@ -79,7 +71,12 @@ def make_fresh(home: Home) -> None:
         )
 
 
-def _checked(sql: str) -> str:
+def checked(sql: str) -> str:
+    """Return the statement as it can be sent.
+
+    Raises:
+        QueryError: it is empty or too long.
+    """
     text = sql.encode(errors="replace").decode().strip()
     if not text or len(text) > MOST_CHARACTERS:
         raise QueryError.of(
@@ -91,45 +88,27 @@ def _checked(sql: str) -> str:
     return text
 
 
-def _ask(request: bytes, timeout_s: float) -> dict[str, Any]:
-    child = subprocess.Popen(
-        [sys.executable, "-I", str(Path(__file__).with_name("sandbox_child.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={},
-        start_new_session=True,
-    )
-    # the clock of the statement starts when the child says that the snapshot is open
-    alarm = threading.Timer(START_S, child.kill)
-    alarm.start()
-    try:
-        assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(request)
-        child.stdin.close()
-        first = child.stdout.readline()
-        alarm.cancel()
-        alarm = threading.Timer(timeout_s + GRACE_S * (timeout_s > 1), child.kill)
-        alarm.start()
-        rest = child.stdout.read()
-    except BrokenPipeError:
-        first, rest = b"", b""
-    finally:
-        alarm.cancel()
-        child.kill()
-        code = child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                pipe.close()
-    return _read_answer(first, rest, code, timeout_s)
+def answer(process: Process, order: Order, snapshot: Path) -> pd.DataFrame:
+    """Run ``order`` in ``process`` on ``snapshot`` and return the answer; for callers that keep their own queue.
+
+    Raises:
+        QueryError: as ``run``; also when the process was stopped.
+    """
+    reply = process.ask(order, snapshot)
+    found = _read_answer(reply, order.timeout_s)
+    if "error" in found:
+        raise _explained(order.sql, found["error"], found["message"])
+    return _frame(found)
 
 
-def _read_answer(first: bytes, rest: bytes, code: int, timeout_s: float) -> dict[str, Any]:
+def _read_answer(reply: Reply, timeout_s: float) -> dict[str, Any]:
+    if reply.stopped:
+        raise QueryError.of("a statement that was stopped", "statements that run to their end", "run it again", "sql")
     try:
-        return dict(json.loads(rest if first.strip() == b"ready" else first + rest))
+        return dict(json.loads(reply.rest))
     except ValueError:
-        how = "was killed" if code == -9 else f"ended with code {code}"
-    if code == -9 and first:
+        how = "was killed" if reply.code == -9 else f"ended with code {reply.code}"
+    if reply.code == -9 and reply.ready:
         raise QueryError.of(
             f"a statement that ran longer than {timeout_s:g} s",
             f"statements of at most {timeout_s:g} s",

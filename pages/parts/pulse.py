@@ -27,6 +27,7 @@ from kdengine.errors import KdError, Problem
 from kdengine.home import Home
 from store.db import Store
 from store.export.race import exports
+from store.questions import Questions
 
 BEAT_S = 1.0
 FASTEST_S = 2.0  # between two ticks of a live page
@@ -56,7 +57,7 @@ class _Session:
 
 @dataclass(eq=False)
 class Pulse:
-    """The home, its store, and the thread. ``troubles`` holds the last twenty faults, newest last."""
+    """The home, its store, the questions in free SQL, and the thread. ``troubles``: the last twenty faults, newest last."""
 
     home: Home
     store: Store
@@ -64,6 +65,7 @@ class Pulse:
     pending: dict[str, str] = field(default_factory=dict)  # what was asked for and is not done yet: key -> words
 
     def __post_init__(self) -> None:
+        self.questions = Questions(self.home)
         self._stop = threading.Event()
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="pulse-hand")
         self._sessions: dict[str, _Session] = {}
@@ -110,6 +112,7 @@ class Pulse:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
         self._hands.shutdown(wait=True)
+        self.questions.close()
         self.store.close()
 
     def _run(self) -> None:
