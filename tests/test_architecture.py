@@ -25,7 +25,7 @@ LIGHT = {
     "kdengine.catalogue", "kdengine.terminal", "kdengine.cli", "kdengine.cli_frame", "kdengine.cli_catalogue",
     "kdengine.errands", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve", "kdengine.classic",
     "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
-    "kdengine.replications", "kdengine.literature",
+    "kdengine.replications", "kdengine.literature", "kdengine.hosting", "kdengine.access", "kdengine.audit",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
