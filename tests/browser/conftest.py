@@ -65,8 +65,9 @@ def server(home: Home) -> Iterator[str]:
         port = probe.getsockname()[1]
     log = home.root / "server.log"
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
+    env = {**os.environ, "KD_HOME": str(home.root), "STREAMLIT_CLIENT_SHOW_ERROR_DETAILS": "full"}
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "KD_HOME": str(home.root)}, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until_healthy(url, process, log)
