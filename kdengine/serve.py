@@ -14,8 +14,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kdengine import startup
 from kdengine.errors import HomeError, KdError
-from kdengine.home import Home
 from kdengine.hosting import Hosting, Mode, SignIn
 
 HOST = "127.0.0.1"
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not APP.is_file():
             raise HomeError.of(f"no app.py in {APP.parent}", "a checkout of the repository", "start it from there: make app")
-        home, hosting = Home.find(), Hosting.find(os.environ)
+        home, hosting = startup.demand(), Hosting.find(os.environ)
         wanted = Place(asked.port, asked.address, base_path(asked.base_url), asked.exact_port)
         place = replace(wanted, port=free_port(wanted))
     except KdError as error:

@@ -122,6 +122,11 @@ class Store:
         with self._taking_in:
             return self._writer is not None and self._writer.publish(force)
 
+    def unpublished_s(self) -> float:
+        """Return for how long the oldest change that the snapshot lacks has waited, in seconds; 0 for a reader."""
+        writer = self._writer
+        return writer.unpublished_s() if writer is not None else 0.0
+
     def close(self) -> None:
         """Publish what is not yet, close, and let another process write."""
         with self._taking_in:

@@ -39,6 +39,7 @@ class Writer:
         self._every_s = every_s
         self._published_at = float("-inf")
         self._published_version = -1
+        self._changed_at: float | None = None
         self._publisher: Publisher | None = None
         self._intake = Intake(home)
         self.connection = Connection(path)
@@ -53,6 +54,7 @@ class Writer:
         batch = self._intake.poll(self.connection)
         if batch.changed:
             self.data_version = self._version()
+            self._changed_at = self._changed_at or time.monotonic()
         return batch
 
     def publish(self, force: bool = False) -> bool:
@@ -65,7 +67,13 @@ class Writer:
         if not self._publisher.publish():
             return False
         self._published_at, self._published_version = time.monotonic(), self.data_version
+        self._changed_at = None
         return True
+
+    def unpublished_s(self) -> float:
+        """Return for how long the oldest change that the snapshot lacks has waited, in seconds; 0 when it lacks none."""
+        since = self._changed_at
+        return 0.0 if since is None else time.monotonic() - since
 
     def reopen(self) -> None:
         """Throw away what a fault has left: close, open again, read the positions from the database."""

@@ -7,6 +7,7 @@ thread; training.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import logging
@@ -35,6 +36,7 @@ SEEN_S = 30.0  # a session that has not asked for this long has gone
 TICK_CPU_S = 0.07  # what one live tick of one session costs, until it is known
 SHARE = 0.2  # seconds of CPU per second that all live ticks together may take (a tenth of two cores)
 log = logging.getLogger(__name__)
+_running: list[Pulse] = []  # one in a server; tests have several
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Pulse:
 
     def __post_init__(self) -> None:
         self.questions = Questions(self.home)
+        self.beaten_at: float | None = None  # when the last beat ended (monotonic, s); None before the first
         self._stop = threading.Event()
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="pulse-hand")
         self._sessions: dict[str, _Session] = {}
@@ -73,14 +76,21 @@ class Pulse:
 
     def start(self) -> None:
         """Take in once, so that the first page already shows what is there, then keep beating."""
+        _running.append(self)
         self._guarded("taking in results", self.store.take_in)
         self._thread.start()
+
+    @property
+    def is_beating(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
 
     def beat(self) -> None:
         """Move the queues on and take in once. A fault is kept for the page and does not end the thread."""
         self._guarded("moving the queue on", lambda: runner.tick(self.home))
         self._guarded("moving the exports on", lambda: exports.tick(self.home))
         self._guarded("taking in results", self.store.take_in)
+        self.beaten_at = time.monotonic()
 
     def ask(self, key: str, doing: str, what: Callable[[], Any]) -> None:
         """Do ``what`` soon, off the page's thread. ``key`` names it: asking again while it is under way does nothing."""
@@ -108,6 +118,8 @@ class Pulse:
     def close(self) -> None:
         """Stop the thread and close the store; runs go on. A second time does nothing."""
         atexit.unregister(self.close)
+        with contextlib.suppress(ValueError):
+            _running.remove(self)
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
@@ -117,7 +129,11 @@ class Pulse:
 
     def _run(self) -> None:
         while not self._stop.wait(BEAT_S):
-            self.beat()
+            try:
+                self.beat()
+            except BaseException:  # even what no beat should raise: without this thread nothing moves on, and nobody would know
+                with contextlib.suppress(BaseException):
+                    log.exception("in the pulse")
 
     def _do(self, key: str, doing: str, what: Callable[[], Any]) -> None:
         try:
@@ -156,6 +172,11 @@ def of() -> Pulse:
         KdError: KD_HOME cannot be used, or a newer release wrote the database.
     """
     return _started(_home(os.environ.get("KD_HOME"), os.environ.get("KD_ALLOW_NETWORK_DISK")))
+
+
+def running() -> Pulse | None:
+    """Return the pulse of this process where there is one, without starting it."""
+    return _running[-1] if _running else None
 
 
 @functools.lru_cache(maxsize=8)
