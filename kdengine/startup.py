@@ -1,15 +1,18 @@
 """Can the app start here? Everything that is wrong with its surroundings, found before anybody sees half an app.
 
-Reads: the environment, KD_HOME, ``settings.json``. Writes: a file for a moment, to see that it can.
-Never: the results database (the store looks at it), torch, Streamlit.
+Reads: the environment, KD_HOME, ``settings.json``, files of secrets. Writes: a file for a moment, to see that it can.
+Never: a secret in a text; the results database (the store looks at it), torch, Streamlit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import tempfile
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,17 @@ from kdengine.home import Home
 from kdengine.slots import read_settings
 
 
-def demand() -> Home:
-    """Return the home in which the app can start.
+def demand(secrets: Iterable[Path] = (), more: Iterable[Problem] = ()) -> Home:
+    """Return the home in which the app can start. ``secrets``: files that are read where they exist; ``more``: faults found
+    elsewhere.
 
     Raises:
-        HomeError: with every fault of the configuration, not only the first.
+        HomeError: with every fault at once, not only the first.
     """
     faults = Faults()
+    for path in secrets:
+        faults.of(functools.partial(demand_toml, path))
+    faults.found += more
     home = faults.of(Home.find)
     if home is not None:
         faults.of(lambda: demand_writable(home.root))
@@ -68,3 +75,28 @@ def demand_writable(folder: Path) -> None:
     os.close(handle)
     with contextlib.suppress(OSError):
         Path(name).unlink()
+
+
+def demand_toml(path: Path) -> None:
+    """Pass where there is no such file, or one that can be read.
+
+    Raises:
+        HomeError: it is there and cannot be read; names the place in it, never what stands there.
+    """
+    if path.is_dir():
+        return
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no TOML" + _place(error)
+        raise HomeError.of(
+            f"{path} ({why})", "a file of secrets that this user may read, in TOML", "correct it; docs/hosting.md has an example",
+            "secrets",
+        ) from None  # fmt: skip
+
+
+def _place(error: ValueError) -> str:
+    found = re.search(r"\(at line \d+, column \d+\)", str(error))
+    return f" {found[0]}" if found else ""

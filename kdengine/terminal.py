@@ -294,7 +294,7 @@ def show_problems(problems: Iterable[Problem]) -> None:
     for problem in problems:
         table = Table(box=None, show_header=False, padding=(0, 1))
         table.add_column(style="dim", no_wrap=True)
-        table.add_column()
+        table.add_column(overflow="fold")  # a path is longer than the line, and wanted whole
         for word, text in (("given", problem.given), ("allowed", problem.allowed), ("next", problem.do)):
             table.add_row(word, Text(text))
         err.print(Text(problem.field or "problem", style="bold red"))

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import streamlit as st
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from starlette.routing import Route
 
 from kdengine import startup, terminal
 from kdengine.errors import KdError
-from pages.parts import health, pulse
+from pages.parts import health, pulse, who
 from store.db import Store
 
 REFUSED = 2  # exit status of a server that is configured wrongly
@@ -32,7 +33,8 @@ def demand_readiness() -> None:
     Called while the server imports ``app.py``: nobody has been let in yet, and nothing runs that would have to be stopped.
     """
     try:
-        home = startup.demand()
+        files = [Path(path) for path in st.get_option("secrets.files")]
+        home = startup.demand(files, who.faults())
         Store.open(home).close()  # migrates a database of an older release, and refuses one of a newer
     except KdError as error:
         terminal.err.print("KD Explorer does not start:", style="bold", highlight=False)

@@ -21,6 +21,8 @@ from typing import Any
 import duckdb
 import pytest
 import streamlit as st
+import streamlit.config
+from streamlit.runtime.secrets import Secrets
 
 from kdengine import runner
 from kdengine.errors import KdError
@@ -217,6 +219,34 @@ def test_what_is_wrong_is_said_and_nothing_starts(
     assert end.value.code == serving.REFUSED
     text = " ".join(capsys.readouterr().err.split())
     assert "does not start" in text and all(word in text for word in (*said, "given", "allowed", "next"))
+
+
+def test_an_open_door_a_missing_secret_and_a_wrong_url_are_said_together(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text('[auth]\nredirect_uri = "http://kd.example.org/oauth2callback"\ncookie_secret = "hushhush"\n')
+    options = {"server.address": "0.0.0.0", "server.baseUrlPath": "", "secrets.files": [str(secrets)]}
+    for place in (st, streamlit.config):
+        monkeypatch.setattr(place, "get_option", options.get)
+    broken_settings(home)
+
+    def refused() -> str:
+        monkeypatch.setattr(st, "secrets", Secrets())
+        with pytest.raises(SystemExit):
+            serving.demand_readiness()
+        return " ".join(capsys.readouterr().err.split())
+
+    said = refused()
+    assert "KD_SIGN_IN" in said and "0.0.0.0" in said and "slots_per_gpu" in said
+    monkeypatch.setenv("KD_SIGN_IN", "oidc")
+    said = refused()
+    assert all(word in said for word in ("auth.redirect_uri", "auth.cookie_secret", "auth.client_secret", "slots_per_gpu"))
+    monkeypatch.setenv("KD_SIGN_IN", "proxy")
+    assert "KD_PROXY_SECRET" in refused()
+    secrets.write_text("[auth\ncookie_secret = hushhush")
+    said = refused()
+    assert "secrets.toml(noTOML(atline1" in said.replace(" ", "") and "hush" not in said
 
 
 def test_a_sound_home_is_ready_and_left_free(home: Home) -> None:
