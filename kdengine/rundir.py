@@ -33,7 +33,8 @@ _Record = TypeVar("_Record")
 class Request:
     """What was asked for: the content of ``spec.json``. ``created_at`` is UTC text and orders the queue.
 
-    ``identity`` is ``spec.identity()``, kept here because every launch compares it with that of all runs.
+    ``owner``: short name of who launched it, None without sign-in. ``identity`` is ``spec.identity()``, kept here because every
+    launch compares it with that of all runs.
     """
 
     run_id: str
@@ -41,6 +42,7 @@ class Request:
     spec: RunSpec
     teacher_run: str | None = None
     retry_of: str | None = None
+    owner: str | None = None
     identity: str = ""
 
 
@@ -163,7 +165,9 @@ class RunDir:
         return self.path / f"best-{network}.safetensors"
 
     @classmethod
-    def create(cls, home: Home, spec: RunSpec, *, teacher_run: str | None = None, retry_of: str | None = None) -> RunDir:
+    def create(
+        cls, home: Home, spec: RunSpec, *, teacher_run: str | None = None, retry_of: str | None = None, owner: str | None = None
+    ) -> RunDir:
         """Make the folder of a new run: built aside, then renamed, so that half a run is never visible.
 
         Raises:
@@ -173,7 +177,7 @@ class RunDir:
         aside = home.root / ".new" / run_id
         aside.mkdir(parents=True)
         request = {"run_id": run_id, "created_at": now(), "spec": spec.model_dump(mode="json"), "teacher_run": teacher_run}
-        write_aside(aside / "spec.json", json.dumps(request | {"retry_of": retry_of}, indent=1).encode())
+        write_aside(aside / "spec.json", json.dumps(request | {"retry_of": retry_of, "owner": owner}, indent=1).encode())
         aside.rename(home.runs / run_id)
         _sync_folder(home.runs)
         return cls(home.runs / run_id)
@@ -377,7 +381,8 @@ def _sync_folder(folder: Path) -> None:
 def _request_at(path: str, _mtime_ns: int) -> Request:
     values = json.loads(Path(path).read_bytes())
     spec = RunSpec(**values["spec"])
-    links = values.get("teacher_run"), values.get("retry_of")
+    owner = values.get("owner")
+    links = values.get("teacher_run"), values.get("retry_of"), owner if isinstance(owner, str) else None
     return Request(Path(path).parent.name, values["created_at"], spec, *links, spec.identity())
 
 

@@ -40,7 +40,7 @@ from kdengine.status import (
     teacher_status,
 )
 
-__all__ = ["Slots", "cancel", "follow", "launch", "launch_suite", "resume", "retry", "slots", "teacher_of", "tick"]
+__all__ = ["Slots", "cancel", "follow", "launch", "launch_suite", "resume", "retry", "run_of", "slots", "teacher_of", "tick"]
 
 QUEUE_PATIENCE_S = 30.0
 KILL_PATIENCE_S = 10.0
@@ -54,30 +54,30 @@ _started_guard = threading.Lock()
 # -- into the queue ------------------------------------------------------------------------------------------------------
 
 
-def launch(home: Home, spec: RunSpec, *, start: bool = True, retry_of: str | None = None) -> str:
+def launch(home: Home, spec: RunSpec, *, start: bool = True, retry_of: str | None = None, owner: str | None = None) -> str:
     """Put one run into the queue and return its name; with ``start`` the queue is moved on at once.
 
     The teacher is a finished run of the same training, else an active one, else it is launched first. ``spec`` is
-    complete (``check.resolve``).
+    complete (``check.resolve``). ``owner``: short name of who launches it and its teacher, None without sign-in.
 
     Raises:
         SpecError: the chain of teachers is too long. UnknownKey: ``teacher_run`` names no run.
         OSError: the folder cannot be written; the queue is as before.
     """
     with moving(home, "queue", "the queue"):
-        run_id = _place(home, spec, retry_of)
+        run_id = _place(home, spec, owner, retry_of)
     if start:
         tick(home)
     return run_id
 
 
-def launch_suite(home: Home, specs: Sequence[RunSpec], *, reuse: bool = False) -> list[str]:
+def launch_suite(home: Home, specs: Sequence[RunSpec], *, reuse: bool = False, owner: str | None = None) -> list[str]:
     """Put all runs of a suite into the queue, in this order, and move it on. A teacher they share is launched once.
 
-    With ``reuse`` a run of the same training that is finished or on its way takes the place of a new one.
+    With ``reuse`` a run of the same training that is finished or on its way takes the place of a new one. ``owner`` as in ``launch``.
     """
     with moving(home, "queue", "the queue"):
-        run_ids = [(_run_of(home, spec) if reuse else None) or _place(home, spec, None) for spec in specs]
+        run_ids = [(run_of(home, spec) if reuse else None) or _place(home, spec, owner) for spec in specs]
     tick(home)
     return run_ids
 
@@ -87,11 +87,11 @@ def teacher_of(home: Home, spec: RunSpec) -> str | None:
     if spec.teacher_run:
         return find_run(home, spec.teacher_run).run_id
     training = _training_of_teacher(spec)
-    return _run_of(home, training) if training else None
+    return run_of(home, training) if training else None
 
 
-def retry(home: Home, run_id: str) -> str:
-    """Launch the spec of an earlier run as a new run and return its name.
+def retry(home: Home, run_id: str, *, owner: str | None = None) -> str:
+    """Launch the spec of an earlier run as a new run of ``owner`` and return its name.
 
     Raises:
         RunBusy: the run is still on its way. UnknownKey: no such run.
@@ -100,7 +100,7 @@ def retry(home: Home, run_id: str) -> str:
     status = status_of(run, home)
     if not is_over(status):
         raise RunBusy.of(f"run {run.run_id}, {status}", "a run that is over", "wait for it, or cancel it first", "run")
-    return launch(home, run.read_request().spec, retry_of=run.run_id)
+    return launch(home, run.read_request().spec, retry_of=run.run_id, owner=owner)
 
 
 def resume(home: Home, run_id: str) -> None:
@@ -120,7 +120,7 @@ def resume(home: Home, run_id: str) -> None:
     tick(home)
 
 
-def _place(home: Home, spec: RunSpec, retry_of: str | None, depth: int = 0) -> str:
+def _place(home: Home, spec: RunSpec, owner: str | None, retry_of: str | None = None, depth: int = 0) -> str:
     if depth > MAX_CHAIN:
         allowed = f"at most {MAX_CHAIN} runs, each taught by the one before"
         raise SpecError.of("a longer chain of teachers", allowed, "pin one of them with teacher_run", "teacher")
@@ -129,11 +129,12 @@ def _place(home: Home, spec: RunSpec, retry_of: str | None, depth: int = 0) -> s
         spec = spec.but(teacher_run=teacher)  # the whole name, where a part of it was given
     training = _training_of_teacher(spec)
     if training and teacher is None:
-        teacher = _place(home, training, None, depth + 1)
-    return RunDir.create(home, spec, teacher_run=teacher, retry_of=retry_of).run_id
+        teacher = _place(home, training, owner, depth=depth + 1)
+    return RunDir.create(home, spec, teacher_run=teacher, retry_of=retry_of, owner=owner).run_id
 
 
-def _run_of(home: Home, spec: RunSpec) -> str | None:
+def run_of(home: Home, spec: RunSpec) -> str | None:
+    """Return the run of the same training: finished (the newest) or active (the oldest); else None."""
     identity = spec.identity()
     same = [run for run in run_dirs(home) if (request := run.request_or_none()) and request.identity == identity]
     status = {run.run_id: status_of(run, home) for run in same}

@@ -233,6 +233,7 @@ class RunView:
             "attempts": self.attempts,
             "teacher_run": self.request.teacher_run if self.request else None,
             "retry_of": self.request.retry_of if self.request else None,
+            "owner": self.request.owner if self.request else None,
             "spec": spec.model_dump(mode="json") if spec else None,
         }
 

@@ -70,6 +70,7 @@ _RUNS = {
     "generation": ("", "place in a chain of runs, each taught by the one before; 0 = no chain, or its start"),
     "chain": ("", "run id of generation 0 of its chain; NULL outside a chain and for generation 0 itself"),
     "retry_of": ("", "run id that this run repeats; NULL otherwise"),
+    "owner": ("", "short name of who launched it; NULL without sign-in"),
     "teacher_run": ("", "run id that trained the teacher"),
     "teacher_weights": ("", "file name of the teacher's weights where they came from a file"),
     "teacher_method": ("", "how the teacher was trained"),

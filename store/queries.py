@@ -34,7 +34,7 @@ _RUN_COLUMNS = f"""
     r.run_id, r.method, r.dataset, r.student, r.teacher, r.seed, r.generation, r.recipe, r.suite, r.tags, r.note, r.status,
     r.epochs, r.epoch, r.phase, c.best_top1_frac, c.last_top1_frac, r.started_at, r.ended_at, r.created_at, r.device,
     {_ETA},
-    r.elapsed_s, q.position, r.teacher_run, r.reason, {_CURVE}"""
+    r.elapsed_s, q.position, r.teacher_run, r.owner, r.reason, {_CURVE}"""
 _RUNS = """
 WITH q AS (SELECT run_id, row_number() OVER (ORDER BY created_at, run_id) AS position FROM runs WHERE status IN {waiting}),
 picked AS (SELECT * FROM runs {where} ORDER BY created_at DESC, run_id DESC {limit}),
@@ -77,7 +77,7 @@ def runs(
         run_id, method, dataset, student, teacher, seed, generation, recipe, suite, tags (list), note, status, epochs (asked for),
         epoch (main epochs done), phase, best_top1_frac (best on test), last_top1_frac (on test), started_at, ended_at,
         created_at (UTC), device, eta_s (s left, now), elapsed_s (s), position (place in the queue from 1), teacher_run,
-        reason, curve (float32 list: the student's test_top1_frac per epoch).
+        owner (who launched it), reason, curve (float32 list: the student's test_top1_frac per epoch).
     """
     where, params = _where(ids=ids, status=status, method=method, dataset=dataset, suite=suite)
     if tag:

@@ -82,6 +82,7 @@ def first_row(run_id: str, request: Any) -> Row:
         "teacher_weights": _file_name(spec.teacher_weights),
         "teacher_run": request.teacher_run or spec.teacher_run,
         "retry_of": request.retry_of,
+        "owner": request.owner,
         "setting": setting_of(spec),
         "spec": json.dumps(_without_paths(spec)),
         "epoch": 0,

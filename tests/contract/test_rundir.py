@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -35,11 +36,19 @@ def test_run_ids_are_safe_as_folder_and_url(method: str) -> None:
 
 def test_created_run_says_what_was_asked(home: Home, spec: Spec) -> None:
     asked = spec(method="kd", params={"T": 4.0}, teacher="resnet20")
-    run = RunDir.create(home, asked, teacher_run="t", retry_of="r")
+    run = RunDir.create(home, asked, teacher_run="t", retry_of="r", owner="ada")
     request = run.read_request()
-    assert (request.spec, request.teacher_run, request.retry_of) == (asked, "t", "r")
+    assert (request.spec, request.teacher_run, request.retry_of, request.owner) == (asked, "t", "r", "ada")
     assert request.run_id == run.run_id and request.identity == asked.identity()
     assert run_dirs(home) == [run]
+
+
+@pytest.mark.parametrize("said", [None, 7, ["ada"], {"name": "ada"}])
+def test_an_owner_is_a_name_or_nobody(home: Home, spec: Spec, said: object) -> None:
+    run = RunDir.create(home, spec())
+    assert run.read_request().owner is None
+    run.spec_json.write_text(json.dumps(json.loads(run.spec_json.read_text()) | {"owner": said}))
+    assert run.read_request().owner is None
 
 
 def test_half_a_run_is_never_visible(home: Home, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -340,3 +340,19 @@ def test_the_queue_says_who_keeps_it_too_long(home: Home, monkeypatch: pytest.Mo
         fcntl.flock(kept, fcntl.LOCK_EX)
         with pytest.raises(RunBusy, match="another process"):
             runner.tick(home)
+
+
+def test_a_run_and_its_teacher_belong_to_who_launched_them(home: Home, spec: Spec, becomes: Becomes) -> None:
+    student = spec(LONG, method="kd", teacher="resnet20")
+    run_id = runner.launch(home, student, owner="ada")
+    owners = {run.read_request().spec.method: run.read_request().owner for run in run_dirs(home)}
+    assert owners == {"kd": "ada", "base": "ada"}
+    runner.cancel(home, run_id)
+    runner.resume(home, run_id)
+    assert find_run(home, run_id).read_request().owner == "ada"
+    runner.cancel(home, run_id)
+    assert find_run(home, runner.retry(home, run_id, owner="bob")).read_request().owner == "bob"
+    (suite,) = runner.launch_suite(home, [spec(LONG, seed=5)], owner="bob")
+    assert view(find_run(home, suite), home).as_dict()["owner"] == "bob"
+    assert find_run(home, runner.launch(home, spec(LONG, seed=6))).read_request().owner is None
+    assert student.identity() == find_run(home, run_id).read_request().identity

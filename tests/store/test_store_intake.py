@@ -232,3 +232,11 @@ def test_every_measure_of_an_event_has_its_column(home: Home, make_run: MakeRun)
         assert (row[name] != row[name]) if value is None else row[name] == value, name
     assert set(row) == {"run_id", "network", "ended_at", *measures, *own}
     assert isinstance(event, EpochEnded)
+
+
+def test_the_owner_of_a_run_is_a_column(home: Home) -> None:
+    own, nobodys = RunDir.create(home, RunSpec(), owner="ada"), RunDir.create(home, RunSpec(seed=1))
+    with Store.open(home) as store:
+        store.take_in()
+        frame = queries.runs(store).set_index("run_id")
+        assert frame.loc[own.run_id, "owner"] == "ada" and frame["owner"].isna()[nobodys.run_id]
