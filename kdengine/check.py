@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kdengine import datasets, methods, models, weights
+from kdengine import completion, datasets, methods, models, weights
 from kdengine.errors import KdError, Problem, SpecError, unknown
 from kdengine.home import Home
-from kdengine.methods.contract import Method, Params
+from kdengine.methods.contract import Card, Method, Params
 from kdengine.rundir import find_run
-from kdengine.spec import TEACHER_FIELDS, RunSpec, Scalar, problems_of
+from kdengine.spec import RunSpec, Scalar, problems_of
 from kdengine.status import RunStatus, status_of
 
 
@@ -25,21 +25,7 @@ def resolve(spec: RunSpec) -> RunSpec:
 
     What is unknown or out of bounds is left as it is, for ``check`` to report.
     """
-    if spec.method not in methods.entries():
-        return spec
-    card = methods.get(spec.method).card
-    changes: dict[str, object] = {"params": _filled(spec.method, spec.params)}
-    if spec.combine is not None and spec.combine.method in methods.entries():
-        filled = _filled(spec.combine.method, spec.combine.params)
-        changes["combine"] = spec.combine.model_copy(update={"params": filled}).model_dump()
-    if not spec.peers and any(methods.get(key).card.peers for key in keys_of(spec) if key in methods.entries()):
-        changes["peers"] = (spec.student,)
-    if card.chain:
-        changes |= {"generation": max(1, spec.generation), "teacher": spec.student, "teacher_options": spec.student_options}
-    if not uses_teacher(spec):
-        plain = {f: RunSpec.model_fields[f].get_default(call_default_factory=True) for f in TEACHER_FIELDS}
-        changes |= plain | {"teacher": None}
-    return spec.but(**changes)
+    return completion.complete(spec, _cards(), _filled)
 
 
 def check(spec: RunSpec, home: Home) -> list[Problem]:
@@ -81,12 +67,11 @@ def early_epochs(spec: RunSpec) -> int:
 
 def uses_teacher(spec: RunSpec) -> bool:
     """Say whether the spec's method, or the one combined with it, reads a teacher; an unknown method may."""
-    return any(k not in methods.entries() or methods.get(k).card.teacher_mode != "none" for k in keys_of(spec))
+    return completion.uses_teacher(spec, _cards())
 
 
-def keys_of(spec: RunSpec) -> list[str]:
-    """Return the spec's method, and the one combined with it."""
-    return [spec.method, *([spec.combine.method] if spec.combine else [])]
+def _cards() -> dict[str, Card]:
+    return {key: entry.card for key, entry in methods.entries().items()}
 
 
 def _chosen(spec: RunSpec) -> list[tuple[type[Method], Params]]:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from kdengine import datasets, errands, fetching, terminal
+from kdengine import datasets, errands, fetching, latency, terminal
 from kdengine.cli_frame import AsJson, Commands, find_home
 from kdengine.errors import KdError
 from kdengine.terminal import err, out
@@ -109,8 +109,6 @@ def networks(
     as_json: AsJson = False,
 ) -> None:
     """Show how long each network takes for an image on this machine, as last measured."""
-    from kdengine import latency
-
     home = find_home(as_json)
     if measure:
         with errands.Recorder(home, latency.ERRAND) as note, err.status("measuring") as said:

@@ -1,7 +1,7 @@
 """How long a network takes for an image on this machine: one thread of the CPU, one image alone and 128 at once.
 
 Reads: the catalogue of networks, ``latency.json``. Writes: ``latency.json`` in KD_HOME, aside and renamed.
-Never: a GPU, the app's process (``python -m kdengine networks --measure`` is started as an errand).
+Never: a GPU; torch before something is measured, which ``python -m kdengine networks --measure``, an errand, does beside the app.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kdengine import devices, models
 from kdengine.errands import Errand
 from kdengine.home import Home
+
+if TYPE_CHECKING:
+    import torch
 
 ERRAND = Errand("latency", ("networks", "--measure"))
 BATCHES = (1, 128)
@@ -89,6 +91,10 @@ def measure(home: Home, report: Callable[[str, int, int], None] | None = None, k
 
     Weights are random: time does not depend on them. Evaluation mode, fp32, no folding.
     """
+    import torch
+
+    from kdengine import devices, models
+
     wanted = list(keys or models.keys())
     threads, began, load = torch.get_num_threads(), time.monotonic(), _Load()
     torch.set_num_threads(1)
@@ -112,6 +118,10 @@ def measure(home: Home, report: Callable[[str, int, int], None] | None = None, k
 
 
 def _network(key: str) -> dict[int, Timing]:
+    import torch
+
+    from kdengine import models
+
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = models.build(key, CLASSES, IMAGE_SIZE).eval()
         return {batch: _time(network, torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE)) for batch in BATCHES}

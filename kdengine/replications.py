@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kdengine import catalogue, datasets
+from kdengine import catalogue, completion, datasets
 from kdengine.errors import UnknownKey, unknown
 from kdengine.home import Home
 from kdengine.spec import RunSpec, Scalar
@@ -197,10 +197,8 @@ def trials(table: Replication, scale: Scale, home: Home) -> list[Trial]:
 
 
 def complete(found: Iterable[Trial]) -> list[Trial]:
-    """Return the trials with every knob of their methods filled in; loads torch."""
-    from kdengine import check
-
-    return [Trial(trial.row, trial.column, trial.seed, check.resolve(trial.spec)) for trial in found]
+    """Return the trials with every knob of their methods filled in, as ``check.resolve`` does."""
+    return [Trial(trial.row, trial.column, trial.seed, completion.from_files(trial.spec)) for trial in found]
 
 
 def teachers(found: Iterable[Trial]) -> list[Trial]:

@@ -26,20 +26,23 @@ LIGHT = {
     "kdengine.errands", "kdengine.__main__", "kdengine.torch_pair", "kdengine.serve", "kdengine.startup", "kdengine.classic",
     "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
     "kdengine.replications", "kdengine.literature", "kdengine.hosting", "kdengine.access", "kdengine.audit",
+    "kdengine.anatomy", "kdengine.completion", "kdengine.sizes",
+    "kdengine.latency",
 }  # fmt: skip
 LIGHT_MAY = {"pydantic", "filelock", "psutil", "pynvml", "typer", "click", "rich"}
 # the command line is light to start with and loads the heavy rooms inside the commands that need them;
 # datasets_inspect opens images and parquet files when a dataset is registered
 LIGHT_LATE = {
     "kdengine.cli": {"kdengine.check", "kdengine.methods"},
-    "kdengine.cli_catalogue": {"kdengine.methods", "kdengine.models", "kdengine.data", "kdengine.latency"},
+    "kdengine.cli_catalogue": {"kdengine.methods", "kdengine.models", "kdengine.data"},
     "kdengine.classic": {"kdengine.check", "kdengine.data", "kdengine.networks", "kdengine.weights"},  # as the command line
     "kdengine.runner": {"kdengine.check"},  # only to complete the spec of a teacher that has knobs
     "kdengine.datasets_inspect": {"numpy", "pyarrow", "PIL"},
     "kdengine.pictures": {"numpy", "PIL"},  # pixels of the decoded cache
-    "kdengine.replications": {"kdengine.check"},  # completes the specs of a table that is queued
+    "kdengine.sizes": {"kdengine.models"},  # of the catalogue; recorded ones need none
+    "kdengine.latency": {"torch", "kdengine.devices", "kdengine.models"},  # only to measure, in a process of its own
 }
-PAGES_WITH_TORCH = {"pages.train", "pages.methods", "pages.about_networks_data"}
+PAGES_WITH_TORCH = {"pages.train"}
 TORCH_ROOMS = {
     "kdengine.check",
     "kdengine.methods",
@@ -47,7 +50,6 @@ TORCH_ROOMS = {
     "kdengine.losses",
     "kdengine.data",
     "kdengine.playground",
-    "kdengine.latency",
 }
 PURE_PARTS = {
     "pages.parts.charts", "pages.parts.room", "pages.parts.words", "pages.parts.tables", "pages.parts.compare.figures",
@@ -194,7 +196,7 @@ def forbidden(name: str, module: str, late: bool) -> str | None:
         return "a pure part draws without Streamlit"
     warm_up = late and within(name, {"pages.parts"})
     if within(module, {"torch"} | TORCH_ROOMS) and name not in PAGES_WITH_TORCH and not warm_up:
-        return "only the pages that train and explain load torch, and a warm-up beside them"
+        return "only the page that trains loads torch, and parts of pages late"
     return None
 
 

@@ -156,8 +156,8 @@ def published_table(published: pd.DataFrame, mine: pd.DataFrame) -> pd.DataFrame
     return shown if any(ours) else shown.drop(columns=["Here", "Here − published"])
 
 
-def knobs_table(schema: dict[str, Any]) -> pd.DataFrame:
-    """Return the table of a method's knobs from the JSON schema of its ``Params``."""
+def knobs_table(knobs: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return the table of a method's knobs, as ``anatomy.knobs`` returns them."""
     rows = [
         {
             "Knob": name,
@@ -166,7 +166,7 @@ def knobs_table(schema: dict[str, Any]) -> pd.DataFrame:
             "What it does": knob.get("description", ""),
             "Default from": knob.get("source", ""),
         }
-        for name, knob in schema.get("properties", {}).items()
+        for name, knob in knobs.items()
     ]
     return pd.DataFrame(rows).set_index("Knob") if rows else pd.DataFrame()
 

@@ -1,19 +1,18 @@
 """The page of one method: idea, story, picture and formula first; then results, playground, knobs, source and citation, each
 when opened.
 
-Reads: the light catalogue; the method's own file (which loads torch) where its loss, knobs or source are asked for; the store
-through ``fetch``. Writes: nothing. Never: a run.
+Reads: the light catalogue, the text of the method's own file, the store through ``fetch``. Writes: nothing. Never: a run; torch,
+but for the playground.
 """
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from kdengine import anatomy
 from kdengine.catalogue import Label
 from pages.parts import blocks, charts, fetch, state, tables, words
 from pages.parts.compare import findings, selection
@@ -24,7 +23,6 @@ SECTIONS = {"results": "Results", "play": "Play with its loss", "knobs": "Knobs"
 ACTIONS = """<style>
 .st-key-method-actions a {border: 1px solid rgba(128, 136, 150, 0.5); border-radius: 6px; padding: 0.35rem 0.9rem;}
 </style>"""
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def head(label: Label) -> None:
@@ -142,9 +140,7 @@ def _published(label: Label, mine: Any) -> None:
 
 def knobs(label: Label) -> None:
     """Draw the table of knobs."""
-    from kdengine import methods
-
-    shown = evidence.knobs_table(methods.get(label.key).params.model_json_schema())
+    shown = evidence.knobs_table(anatomy.knobs(label.key))
     if len(shown):
         st.table(shown)
         blocks.note("Set them on the train page, or with --set NAME=VALUE on the command line.")
@@ -154,20 +150,16 @@ def knobs(label: Label) -> None:
 
 def source(label: Label) -> None:
     """Draw the code that computes the loss, as it runs here, and where it differs from others'."""
-    from kdengine import methods
-
-    entry = methods.get(label.key)
     st.subheader("Where it differs from the paper and from other codes", anchor=False)
     st.markdown(reading.prose(label.said.get("Differs", "Nothing is said.")))
     st.subheader("The code of its loss", anchor=False)
-    for part in (*entry.losses, entry.method.loss):
-        code, where = reading.code_of(part, ROOT)
-        st.caption(where)
-        st.code(code, language="python")
+    for piece in anatomy.losses(label.key):
+        st.caption(piece.where)
+        st.code(piece.text, language="python")
     whole = blocks.drawer(f"The whole file, {label.file}", "whole-file")
     if whole:
         with whole:
-            st.code(inspect.getsource(inspect.getmodule(entry.method)), language="python", line_numbers=True)  # type: ignore[arg-type]
+            st.code(anatomy.whole(label.key), language="python", line_numbers=True)
 
 
 def cite(label: Label) -> None:

@@ -6,12 +6,14 @@ measurement as an errand. Never: measures in the app's process.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from kdengine import errands
+from kdengine import errands, sizes
+from kdengine import latency as measurement
 from kdengine.spec import RunSpec
 from pages.parts import blocks, fetch, pulse, state, words
 from pages.parts.learn import figures
@@ -40,22 +42,11 @@ def draw() -> None:
 @st.cache_data(show_spinner="Looking at the networks")
 def catalogue() -> pd.DataFrame:
     """Return our networks by family: key, title, family, depth, params, macs (10 classes, 32 x 32), blocks (channels of each)."""
-    from kdengine import models  # loads torch: only for who opens this tab
-
-    rows = []
-    for key, card in models.cards().items():
-        info = models.info(key, 10)
-        rows.append(
-            {"key": key, "title": card.title, "family": card.family, "depth": card.depth, "params": info.params,
-             "macs": info.macs, "blocks": tuple(channels for channels, _, _ in info.blocks)}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame([asdict(size) for size in sizes.of_catalogue()])  # loads torch: only for who opens this tab
 
 
 def latency() -> Any:
     """Return the last measurement on this machine; None where there is none."""
-    from kdengine import latency as measurement
-
     return measurement.read(pulse.of().home)
 
 
@@ -151,8 +142,6 @@ def against(networks: pd.DataFrame, own: pd.DataFrame, printed: pd.DataFrame) ->
 
 def measuring(measured: Any) -> None:
     """Draw when and on what latency was measured, and the button that measures it anew."""
-    from kdengine import latency as measurement
-
     home = pulse.of().home
     busy = errands.is_going(home, measurement.ERRAND)
 

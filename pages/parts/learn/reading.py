@@ -1,17 +1,12 @@
-"""What a reader needs beside a method: its formula line by line, the symbols in words, its code as it stands, BibTeX.
+"""What a reader needs beside a method: its formula line by line, the symbols in words, BibTeX.
 
-Reads: the labels it is given, the source of functions. Writes: nothing. Never: Streamlit, torch.
+Reads: the labels it is given. Writes: nothing. Never: Streamlit, torch.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
-import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from kdengine.catalogue import Label
 from pages.parts import words
@@ -172,12 +167,3 @@ def prose(text: str) -> str:
     """Return a sentence of a docstring as markdown: what stands in double backquotes is code, all else is shown as it is."""
     pieces = text[:1].upper() + text[1:]
     return "".join(f"`{piece}`" if place % 2 else words.escaped(piece) for place, piece in enumerate(pieces.split("``")))
-
-
-def code_of(part: Callable[..., Any], root: Path) -> tuple[str, str]:
-    """Return the source of a function as it stands in its file, and where: ``kdengine/methods/_math.py, lines 12 to 20``."""
-    part = inspect.unwrap(part)
-    lines, first = inspect.getsourcelines(part)
-    file = Path(inspect.getsourcefile(part) or "").resolve()
-    name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
-    return textwrap.dedent("".join(lines)), f"{name}, lines {first} to {first + len(lines) - 1}"
