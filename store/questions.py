@@ -223,7 +223,6 @@ class Questions:
         frame: pd.DataFrame | None = None
         problems: tuple[Problem, ...] = ()
         try:
-            asked.snapshot_at = _published_at(self._home)
             frame = sandbox.answer(asked.process, asked.order, self._home.snapshot)
         except QueryError as error:
             problems = error.problems
@@ -235,14 +234,6 @@ class Questions:
             if asked.state == "running":
                 asked.state, asked.ended = "failed" if problems else "done", time.monotonic()
                 asked.frame, asked.size, asked.problems = frame, size, problems
+                asked.snapshot_at = None if frame is None else datetime.fromisoformat(frame.attrs["snapshot_at"])
                 self._forget()
             self._changed.notify_all()
-
-
-def _published_at(home: Home) -> datetime:
-    try:
-        return datetime.fromtimestamp(home.snapshot.stat().st_mtime, UTC)
-    except FileNotFoundError:
-        raise QueryError.of(
-            "a question before any results were published", "published results", "ask again in a few seconds", "sql"
-        ) from None

@@ -12,19 +12,25 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 START_S = 20.0  # a busy machine may take its time to start the process; this does not count against the statement
 GRACE_S = 0.5
 AT_ONCE = 2
+# sys.path has the standard library alone until then: no folder of the user's, no hook of an installed package
+PROGRAM = "import sys; sys.path += sys.argv[1:]; from store.sandbox_child import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a process is to do: ``timeout_s`` seconds at most, ``max_rows`` rows, ``most_bytes`` of JSON."""
+    """What a process is to do: ``timeout_s`` seconds at most, ``max_rows`` rows, ``most_bytes`` of an answer once read."""
 
     sql: str
     timeout_s: float
@@ -34,12 +40,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: the bytes after the word ``ready`` (``ready`` False: it never came), and how the process ended."""
+    """How a process ended: ``walls`` (what held) is None where it never got ready, ``code`` of its end, whether it was
+    stopped, or killed because its time was over. ``published_at``: when the snapshot it read was written."""
 
-    ready: bool
-    rest: bytes
+    walls: dict[str, bool] | None
     code: int
     stopped: bool
+    late: bool
+    published_at: datetime
 
 
 class Process:
@@ -48,66 +56,128 @@ class Process:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self._stopped = self._late = False
 
     def stop(self) -> None:
         """End the process now, or keep it from starting."""
         with self._lock:
             self._stopped = True
-            if self._child is not None:
-                self._child.kill()
+            self._kill()
 
-    def ask(self, order: Order, snapshot: Path) -> Reply:
-        """Run ``order`` on ``snapshot``; the process has gone when this returns."""
-        request = {"snapshot": str(snapshot), "sql": order.sql, "max_rows": order.max_rows, "timeout_s": order.timeout_s}
-        with self._lock:
-            if self._stopped:
-                return Reply(False, b"", 0, True)
-            child = self._child = _start()
+    def ask(self, order: Order, snapshot: Path, take: Callable[[bytes], None]) -> Reply:
+        """Run ``order`` on ``snapshot``, give each line of the answer to ``take``; the process has gone when this returns.
+
+        Raises:
+            OSError: there is no snapshot, or no process can be started.
+        """
+        # O_PATH: closing it does not drop the locks that this process has on the file
+        handle = os.open(snapshot, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
         try:
-            ready, rest = _exchange(child, json.dumps(request).encode(), order)
+            published_at = datetime.fromtimestamp(os.fstat(handle).st_mtime, UTC)
+            with self._lock:
+                if self._stopped:
+                    return Reply(None, 0, True, False, published_at)
+                child = self._child = _start(handle)
+            walls, code = self._follow(child, _request(order, snapshot, handle), order, take)
+        finally:
+            os.close(handle)
+        return Reply(walls, code, self._stopped, self._late, published_at)
+
+    def _follow(
+        self, child: subprocess.Popen[bytes], request: bytes, order: Order, take: Callable[[bytes], None]
+    ) -> tuple[dict[str, bool] | None, int]:
+        walls = None
+        try:
+            with self._alarm(START_S), contextlib.suppress(BrokenPipeError):
+                assert child.stdin is not None and child.stdout is not None
+                child.stdin.write(request)
+                child.stdin.close()
+                walls = _walls(child.stdout.readline(1000))
+            if walls is not None:  # the clock of the statement starts when the snapshot is open
+                with self._alarm(order.timeout_s + GRACE_S):
+                    for line in _lines(child.stdout, order.most_bytes):
+                        take(line)
         finally:
             with self._lock:
+                self._kill()
                 self._child = None
-                child.kill()
-                code = child.wait()
+            code = child.wait()
             for pipe in (child.stdin, child.stdout):
                 with contextlib.suppress(BrokenPipeError):  # what was not yet written to a process that has gone
                     if pipe is not None:
                         pipe.close()
-        return Reply(ready, rest, code, self._stopped)
+        return walls, code
+
+    @contextmanager
+    def _alarm(self, after_s: float) -> Iterator[None]:
+        alarm = threading.Timer(after_s, self._end_late)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            yield
+        finally:
+            alarm.cancel()
+
+    def _end_late(self) -> None:
+        with self._lock:
+            self._late = self._child is not None
+            self._kill()
+
+    def _kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(handle: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", str(Path(__file__).with_name("sandbox_child.py"))],
+        [sys.executable, "-I", "-S", "-c", PROGRAM, *_libraries()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={},
         cwd=os.sep,
         start_new_session=True,
+        pass_fds=(handle,),
     )
 
 
-def _exchange(child: subprocess.Popen[bytes], request: bytes, order: Order) -> tuple[bool, bytes]:
-    assert child.stdin is not None and child.stdout is not None
-    # the clock of the statement starts when the process says that the snapshot is open
-    alarm = threading.Timer(START_S, child.kill)
-    alarm.start()
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Return the folders that the process imports from: DuckDB's, and ours."""
+    found = find_spec("_duckdb")
+    assert found is not None and found.origin is not None
+    return str(Path(found.origin).parent), str(Path(__file__).resolve().parent.parent)
+
+
+def _request(order: Order, snapshot: Path, handle: int) -> bytes:
+    by_handle = Path(f"/proc/self/fd/{handle}").exists()
+    request = {
+        "sql": order.sql,
+        "timeout_s": order.timeout_s,
+        "max_rows": order.max_rows,
+        "most_bytes": order.most_bytes,
+        "snapshot": f"/proc/self/fd/{handle}" if by_handle else str(snapshot),
+        "handle": handle if by_handle else None,
+    }
+    return json.dumps(request).encode()
+
+
+def _walls(line: bytes) -> dict[str, bool] | None:
     try:
-        child.stdin.write(request)
-        child.stdin.close()
-        first = child.stdout.readline(100)
-        alarm.cancel()
-        alarm = threading.Timer(order.timeout_s + GRACE_S * (order.timeout_s > 1), child.kill)
-        alarm.start()
-        ready = first.strip() == b"ready"
-        return ready, child.stdout.read() if ready else first + child.stdout.read()
-    except BrokenPipeError:
-        return False, b""
-    finally:
-        alarm.cancel()
+        found: Any = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "fault" not in found else None
+
+
+def _lines(stream: Any, most_bytes: int) -> Iterator[bytes]:
+    """Yield the lines, of which a sound process sends no more than a little over ``most_bytes``."""
+    left = most_bytes + (1 << 20)
+    while line := stream.readline(left):
+        left -= len(line)
+        yield line
+        if left <= 0:
+            return
 
 
 class Turns:

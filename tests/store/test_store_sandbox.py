@@ -58,10 +58,10 @@ def test_while_another_writes_the_snapshot_is_read(published: Home, make_run: Ma
         ("select e.metod from runs e", "column 'metod'", "did you mean 'method'?"),
         ("select * from runz", "table 'runz'", "did you mean 'runs'?"),
         ("select 1; select 2", "2 statements", "one after the other"),
-        ("selec 1", "syntax error", "look at: selec 1"),
+        ("selec 1", "line 1, column 1: the statement makes no sense", "did you mean 'select'?"),
         ("  ", "0 characters", "leaderboard"),
         ("select " + "1," * 20_000 + "1", "40008 characters", "shorter"),
-        ("select method from runs where method = 4", "Could not convert", "look at"),
+        ("select method from runs where method = 4", "where a whole number is needed", "try_cast"),
     ],
 )
 def test_faults_have_three_parts(published: Home, sql: str, given: str, do: str) -> None:

@@ -1,0 +1,123 @@
+"""Answers of free SQL, from the lines that its process sends to a frame. The lines are not trusted.
+
+Reads / writes: nothing. Never: keeps more of an answer than its process was allowed to send.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pandas as pd
+
+_INTEGER = re.compile(r"^U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)$")
+_TEXT = ("VARCHAR", "ENUM", "UUID", "DATE", "TIME", "INTERVAL", "BLOB", "BIT")
+
+
+class Unreadable(Exception):
+    """The process sent something that is no answer."""
+
+
+class Answer:
+    """Takes the lines one after the other; ``frame`` is whole when ``ended``. ``fault`` holds what the process says of one."""
+
+    def __init__(self) -> None:
+        self.fault: dict[str, str] = {}
+        self.ended = False
+        self.cut = False
+        self._columns: list[tuple[str, str]] | None = None
+        self._parts: list[list[pd.Series[Any]]] = []
+
+    def take(self, line: bytes) -> None:
+        """Read one line.
+
+        Raises:
+            Unreadable: it is none of an answer.
+        """
+        try:
+            self._take(json.loads(line))
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+            raise Unreadable(type(error).__name__) from error
+
+    def frame(self) -> pd.DataFrame:
+        """Return all rows as a frame; names are unique, ``attrs["cut"]`` says whether rows were left out.
+
+        Raises:
+            Unreadable: the columns do not fit together.
+        """
+        columns = self._columns or []
+        names = _unique([name for name, _ in columns])
+        whole = {}
+        for name, (_, kind), parts in zip(names, columns, self._parts, strict=True):
+            whole[name] = _together(parts) if parts else pd.Series(_column([], kind))
+        try:
+            frame = pd.DataFrame(whole, columns=names)
+        except ValueError as error:
+            raise Unreadable("columns of different lengths") from error
+        frame.attrs["cut"] = self.cut
+        return frame
+
+    def _take(self, found: Any) -> None:
+        if isinstance(found, list) and self._columns is not None:
+            for parts, (_, kind), values in zip(self._parts, self._columns, found, strict=True):
+                parts.append(pd.Series(_column(values, kind)))
+        elif "columns" in found:
+            self._columns = [(str(name), str(kind)) for name, kind in found["columns"]]
+            self._parts = [[] for _ in self._columns]
+        elif "cut" in found:
+            self.ended, self.cut = self._columns is not None, bool(found["cut"])
+        else:
+            self.fault = {name: str(value) for name, value in found.items()} if "fault" in found else {}
+
+
+def _together(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _column(values: list[Any], kind: str) -> Any:
+    missing = any(value is None for value in values)
+    if _INTEGER.match(kind):
+        return _whole_numbers(values, kind, missing)
+    if kind in ("DOUBLE", "FLOAT", "BIGNUM") or kind.startswith("DECIMAL"):
+        return pd.array([float("nan") if value is None else float(value) for value in values], dtype="float64")
+    if kind == "BOOLEAN":
+        return pd.array(values, dtype="boolean" if missing else "bool")
+    if kind.startswith("TIMESTAMP"):
+        return _moments(values)
+    if kind.startswith(_TEXT) and not kind.endswith("]"):
+        return pd.array([None if value is None else str(value) for value in values], dtype="str")
+    return pd.Series(values, dtype="object")
+
+
+def _whole_numbers(values: list[Any], kind: str, missing: bool) -> Any:
+    least, most = min((v for v in values if v is not None), default=0), max((v for v in values if v is not None), default=0)
+    if kind == "UBIGINT":
+        return pd.array(values, dtype="UInt64" if missing else "uint64")
+    if least >= -(2**63) and most < 2**63:
+        return pd.array(values, dtype="Int64" if missing else "int64")
+    return pd.array([float("nan") if value is None else float(value) for value in values], dtype="float64")
+
+
+def _moments(values: list[Any]) -> Any:
+    try:
+        found = pd.to_datetime(pd.Series(values, dtype="object"), format="ISO8601", utc=True)
+    except (ValueError, OverflowError):  # the year 290000: a moment to DuckDB, text to all others
+        return pd.array([None if value is None else str(value) for value in values], dtype="str")
+    return found.dt.tz_localize(None)
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Return the names, numbered where one stands twice; a column without a name gets its place for one."""
+    taken = set(names)
+    seen: set[str] = set()
+    result = []
+    for place, name in enumerate(names, 1):
+        base = name or f"column_{place}"
+        mine, number = base, 1
+        while mine in seen or (mine != name and mine in taken):
+            number += 1
+            mine = f"{base}_{number}"
+        seen.add(mine)
+        result.append(mine)
+    return result
