@@ -70,7 +70,6 @@ _RUNS = {
     "generation": ("", "place in a chain of runs, each taught by the one before; 0 = no chain, or its start"),
     "chain": ("", "run id of generation 0 of its chain; NULL outside a chain and for generation 0 itself"),
     "retry_of": ("", "run id that this run repeats; NULL otherwise"),
-    "owner": ("", "short name of who launched it; NULL without sign-in"),
     "teacher_run": ("", "run id that trained the teacher"),
     "teacher_weights": ("", "file name of the teacher's weights where they came from a file"),
     "teacher_method": ("", "how the teacher was trained"),
@@ -90,6 +89,7 @@ _RUNS = {
     "problems": ("JSON", "faults that ended it: given, allowed, do"),
     "bad_lines": ("", "lines of its event log that could not be read"),
     "spec": ("JSON", "the whole specification; paths are cut to file names"),
+    "owner": ("", "short name of who launched it; NULL without sign-in"),
 }
 _EPOCHS = {
     "run_id": _OWN["run_id"],

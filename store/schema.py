@@ -24,7 +24,7 @@ CREATE TABLE runs (
     precision VARCHAR, threads INTEGER, cpu_capability VARCHAR, versions JSON,
     params JSON, combine VARCHAR, combine_weight DOUBLE, combine_params JSON, image_size INTEGER, train_images BIGINT,
     val_images BIGINT, test_images BIGINT, classes INTEGER, val_frac DOUBLE, student_options JSON, student_init VARCHAR,
-    peers VARCHAR[], generation INTEGER, chain VARCHAR, retry_of VARCHAR, owner VARCHAR,
+    peers VARCHAR[], generation INTEGER, chain VARCHAR, retry_of VARCHAR,
     teacher_run VARCHAR, teacher_weights VARCHAR, teacher_method VARCHAR, teacher_recipe VARCHAR, teacher_epochs INTEGER,
     teacher_train_images BIGINT, teacher_seed BIGINT, teacher_options JSON, teacher_top1_frac DOUBLE,
     batch_size INTEGER, optimizer VARCHAR, lr DOUBLE, momentum DOUBLE, nesterov BOOLEAN, weight_decay DOUBLE,
@@ -69,7 +69,12 @@ def m001(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(M001)
 
 
-MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (m001,)
+def m002(con: duckdb.DuckDBPyConnection) -> None:
+    """Runs have an owner. There are files of the first schema that have the column already."""
+    con.execute("ALTER TABLE runs ADD COLUMN IF NOT EXISTS owner VARCHAR")
+
+
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (m001, m002)
 
 
 def version_of(con: duckdb.DuckDBPyConnection) -> int:
