@@ -169,6 +169,17 @@ _ARTIFACTS = {
     "bytes": ("bytes", "its size"),
 }
 
+# table or view -> what one row of it is
+TABLES: dict[str, str] = {
+    "runs": "one row per run: what was asked for, how it stands, where it trained",
+    "epochs": "one row per run, epoch and network: accuracies, losses, speed",
+    "terms": "one row per run, epoch and term of the loss",
+    "published": "one row per result of the literature, with its source",
+    "artifacts": "one row per file that a run left",
+    "best": "one row per run and network: its best and its last accuracy",
+    "leaderboard": "one row per setting: mean and spread over seeds of finished runs",
+}
+
 # table or view -> column -> (unit, meaning)
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "runs": _RUNS,
