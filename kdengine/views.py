@@ -32,7 +32,7 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True)
     name: str = Field(min_length=1, max_length=60, description="what the view is called")
     page: str = Field(max_length=60, description="the page it belongs to")
-    query: str = Field("", max_length=8000, description="what is chosen on the page")
+    query: str = Field("", max_length=32_000, description="what is chosen on the page")  # holds 20,000 characters of SQL, packed
     saved_at: str = ""
 
     @field_validator("name")

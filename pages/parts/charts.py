@@ -26,6 +26,7 @@ MAX_LABELS = 8  # lines labelled at their end; more get a legend
 MAX_LINES = 40
 LABEL_PX = 17  # height of one line of label text
 LETTER_PX = 7.2
+EXACT = 2**24  # up to here float32 tells whole numbers apart
 TITLE = {"font": {"size": 12}, "standoff": 14}
 LEVEL = {"type": "line", "line": {"color": REFERENCE, "dash": "dash", "width": 1.5}}
 GROUP = ("method", "student", "teacher", "dataset")
@@ -183,12 +184,16 @@ def load(frame: pd.DataFrame, column: str, title: str, unit: str, height: int = 
 
 
 def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequence[Reference] = (), height: int = 320,
-         from_zero: bool = False, x_end: float | None = None, under: Sequence[Line] = ()) -> go.Figure:  # fmt: skip
-    """Draw lines with their names at their ends, above those of ``under``. Accuracy begins where the data is, counts at zero."""
+         from_zero: bool = False, x_end: float | None = None, under: Sequence[Line] = (),
+         x_axis: dict[str, Any] | None = None) -> go.Figure:  # fmt: skip
+    """Draw lines with their names at their ends, above those of ``under``. Accuracy begins where the data is, counts at zero.
+
+    ``x``: a key of ``words.AXES``; another axis is described by ``x_axis``, as plotly takes it, its range included.
+    """
     named = [line for line in lines if line.named]
     labelled = len(named) <= MAX_LABELS
     low, high = _range([*under, *lines], references, y.unit, from_zero)
-    x_axis = _x_axis(x, [*under, *lines], x_end)
+    x_axis = x_axis or _x_axis(x, [*under, *lines], x_end)
     end = x_axis["range"][1]
     reaching = [line.name for line in named if labelled and len(line.x) and line.x[-1] >= 0.9 * end]
     longest = max((len(name) for name in [*reaching, *(r.name for r in references)]), default=0)
@@ -312,7 +317,7 @@ def _band(line: Line) -> dict[str, Any]:
 def _xs(x: np.ndarray) -> dict[str, Any]:
     if len(x) > 1 and x[0] == round(x[0]) and np.all(np.diff(x) == (step := round(x[1] - x[0]))) and step:
         return {"x0": int(x[0]), "dx": step}
-    return {"x": x.astype(np.float32)}
+    return {"x": x.astype(np.float32 if np.abs(x).max(initial=0.0) < EXACT else np.float64)}
 
 
 def _x_axis(x: str, lines: Sequence[Line], end: float | None) -> dict[str, Any]:
@@ -341,7 +346,7 @@ def _range(lines: Sequence[Line], references: Sequence[Reference], unit: str, fr
         return 0.0, 100.0 if unit == "percent" else 1.0
     low, high = float(values.min()), float(values.max())
     room = 0.06 * (high - low) or max(0.5, 0.05 * abs(high))
-    if unit == "percent":
+    if unit == "percent" and low >= 0 and high <= 100:  # shares; differences of them may be below or beyond
         step = 10.0 if high - low > 30 else 5.0 if high - low > 8 else 1.0
         return max(0.0, np.floor((low - room / 2) / step) * step), min(high + room, 101.0)
     return (0.0 if from_zero or low >= 0 and low < 0.3 * high else low - room), high + room

@@ -17,7 +17,8 @@ from kdengine.errors import KdError, Problem
 from kdengine.views import View
 from pages.parts import pulse, state
 
-RENAMING = "views-renaming"  # in the session: the view whose new name is being typed
+RENAMING = "-renaming"  # after the name of a place in the session: the view whose new name is being typed there
+LONGEST = 6000  # characters after the "?" that browsers and proxies take; a longer view is opened by its name
 NAMED = 60  # characters of a name, see kdengine.views
 Show = Callable[[Iterable[Problem], str], None]
 
@@ -42,8 +43,9 @@ def draw(title: str, show: Show) -> None:
         except KdError as error:
             show(error.problems, "Saved views cannot be shown")
         else:
-            _save(title, chosen)
-            _open(held)
+            save(name_for(title, chosen), urlencode(chosen, doseq=True), "views", "Save this view")
+            st.markdown("**Saved views**" if held else ":gray[Views that you or others save are listed here.]")
+            listed(held, "views")
         st.markdown("**Link to this view**")
         st.code(link(state.page(), urlencode(chosen, doseq=True)), language=None, wrap_lines=True)
 
@@ -65,46 +67,55 @@ def _tidy(name: str) -> str:
     return " ".join(name.split())
 
 
-def _save(title: str, chosen: dict[str, list[str]]) -> None:
-    query = urlencode(chosen, doseq=True)
-    key = f"view-name-{query}"
-    with st.form(f"save-view-{query}", border=False):
-        st.text_input("Name", name_for(title, chosen), max_chars=NAMED, key=key)
+def save(name: str, query: str, place: str, label: str) -> None:
+    """Draw the form that keeps ``query`` of this page, ``name`` to begin with; a fault is left for ``state.fault(place)``.
+
+    ``place``: a name of this form and of the list beside it, one per page; ``label``: of its button.
+    """
+    key = f"{place}-name-{query}"
+    with st.form(f"save-{key}", border=False):
+        st.text_input("Name", name, max_chars=NAMED, key=key)
         act = functools.partial(_saved, key, state.page(), query)
         st.form_submit_button(
-            "Save this view", icon=":material/bookmark_add:", width="stretch", on_click=state.attempt, args=(act, "views")
-        )
+            label, icon=":material/bookmark_add:", width="stretch", on_click=state.attempt, args=(act, place)
+        )  # fmt: skip
 
 
-def _open(held: tuple[View, ...]) -> None:
-    st.markdown("**Saved views**" if held else ":gray[Views that you or others save are listed here.]")
+def listed(held: Iterable[View], place: str) -> None:
+    """Draw saved views, one line each: its link, and what renames or deletes it. ``place``: as in ``save``."""
     for view in held:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             # a link of the browser, not of Streamlit: inside the session a page would keep what the view does not name
-            href, name = html.escape(link(view.page, view.query)), html.escape(view.name)
+            href, name = html.escape(address(view)), html.escape(view.name)
             st.html(f'<a href="{href}" target="_self" style="color: inherit">{name}</a>', width="stretch")
+            key = f"{place}-edit-{view.name}"
             st.menu_button(
-                "Edit", ["Rename", "Delete"], type="tertiary", key=f"edit-{view.name}", help=f"Rename or delete {view.name}",
-                on_click=state.attempt, args=(functools.partial(_edited, view.name), "views"),
+                "Edit", ["Rename", "Delete"], type="tertiary", key=key, help=f"Rename or delete {view.name}",
+                on_click=state.attempt, args=(functools.partial(_edited, view.name, place, key), place),
             )  # fmt: skip
-        if st.session_state.get(RENAMING) == view.name:
-            with st.form(f"rename-{view.name}", border=False):
-                st.text_input("New name", view.name, max_chars=NAMED, key=f"new-name-{view.name}")
-                act = functools.partial(_renamed, view.name)
-                st.form_submit_button("Rename", on_click=state.attempt, args=(act, "views"))
+        if st.session_state.get(place + RENAMING) == view.name:
+            with st.form(f"{place}-rename-{view.name}", border=False):
+                st.text_input("New name", view.name, max_chars=NAMED, key=f"{place}-new-name-{view.name}")
+                act = functools.partial(_renamed, view.name, place)
+                st.form_submit_button("Rename", on_click=state.attempt, args=(act, place))
+
+
+def address(view: View) -> str:
+    """Return the address of a saved view."""
+    return link(view.page, view.query if len(view.query) <= LONGEST else urlencode({"saved": view.name}))
 
 
 def _saved(key: str, page: str, query: str) -> None:
     views.save(pulse.of().home, _tidy(st.session_state[key]), page, query)
 
 
-def _edited(name: str) -> None:
-    if st.session_state[f"edit-{name}"] == "Delete":
+def _edited(name: str, place: str, key: str) -> None:
+    if st.session_state[key] == "Delete":
         views.delete(pulse.of().home, name)
     else:
-        st.session_state[RENAMING] = name
+        st.session_state[place + RENAMING] = name
 
 
-def _renamed(name: str) -> None:
-    views.rename(pulse.of().home, name, _tidy(st.session_state[f"new-name-{name}"]))
-    del st.session_state[RENAMING]
+def _renamed(name: str, place: str) -> None:
+    views.rename(pulse.of().home, name, _tidy(st.session_state[f"{place}-new-name-{name}"]))
+    del st.session_state[place + RENAMING]

@@ -68,11 +68,13 @@ def chosen_all(name: str) -> list[str]:
     return st.query_params.get_all(name)
 
 
-def choice(widget: Callable[..., Any], label: str, titles: Mapping[str, str], *, name: str, default: Any, **more: Any) -> Any:
+def choice(widget: Callable[..., Any], label: str, titles: Mapping[str, str], *, name: str, default: Any,
+           clears: tuple[str, ...] = (), **more: Any) -> Any:  # fmt: skip
     """Draw a choice whose options have titles, its value kept in the URL under ``name`` by key, not by title.
 
     Streamlit's own binding would write the titles. ``widget``: st.pills, st.selectbox, st.segmented_control or st.multiselect;
-    ``titles``: key -> title; ``default``: a key, or a list of keys where several may be chosen.
+    ``titles``: key -> title; ``default``: a key, or a list of keys where several may be chosen. ``clears``: parameters that mean
+    nothing any more when another is chosen.
 
     The URL alone decides, so a link followed inside a session shows what the link says, whatever was chosen here before. What
     it asks for and is not offered is told at the head of the page.
@@ -83,7 +85,9 @@ def choice(widget: Callable[..., Any], label: str, titles: Mapping[str, str], *,
     if place not in st.session_state or st.session_state[place] != value or st.session_state.get(f"{name}-page") != page():
         st.session_state[place] = value
         st.session_state[f"{name}-page"] = page()
-    return widget(label, list(titles), format_func=titles.__getitem__, key=place, on_change=_to_url, args=(name, default), **more)
+    return widget(
+        label, list(titles), format_func=titles.__getitem__, key=place, on_change=_to_url, args=(name, default, clears), **more
+    )
 
 
 def put_back(name: str, default: Any) -> None:
@@ -107,21 +111,31 @@ def _wanted(name: str, titles: Mapping[str, str], default: Any) -> Any:
 
 
 def _given(name: str) -> list[str]:
-    """Return the values in the URL; but what was chosen a moment ago where the browser has not put that into its URL yet."""
-    given, wrote = st.query_params.get_all(name), _written(name)
-    fresh = time.monotonic() - wrote.at < ANSWER_S and f"{name}-choice" in st.session_state
-    if fresh and given == wrote.before and given != wrote.now and not _went_back():
+    return given(name) if f"{name}-choice" in st.session_state else st.query_params.get_all(name)
+
+
+def given(name: str) -> list[str]:
+    """Return the values in the URL; but what was put there a moment ago where the browser has not put that into its URL yet."""
+    found, wrote = st.query_params.get_all(name), _written(name)
+    fresh = time.monotonic() - wrote.at < ANSWER_S
+    if fresh and found == wrote.before and found != wrote.now and not _went_back():
         _put(name, wrote.now)
         return wrote.now
-    return given
+    return found
 
 
-def _to_url(name: str, default: Any) -> None:
+def put(name: str, values: list[str]) -> None:
+    """Put values into the URL, [] = take the parameter out; ``given`` knows them before the browser does."""
+    st.session_state[f"{name}-written"] = _Written(st.query_params.get_all(name), values, time.monotonic())
+    _put(name, values)
+
+
+def _to_url(name: str, default: Any, clears: tuple[str, ...] = ()) -> None:
     value = st.session_state[f"{name}-choice"]
     several = isinstance(default, list)
-    now = [] if value == default or value is None else (list(value) or CLEARED) if several else [value]
-    st.session_state[f"{name}-written"] = _Written(st.query_params.get_all(name), now, time.monotonic())
-    _put(name, now)
+    put(name, [] if value == default or value is None else (list(value) or CLEARED) if several else [value])
+    for other in clears:
+        put(other, [])
 
 
 def _put(name: str, values: list[str]) -> None:
