@@ -36,6 +36,9 @@ class Settings(BaseModel):
         description="workers that train on the CPU at once; none = one, or one per core for runs of small steps",
     )
     exports_mib: int = Field(1024, ge=16, le=1 << 20, description="race charts that are kept, MiB; the least used make room")
+    backups: bool = Field(True, description="the app makes a backup every night")
+    backup_keep_days: int = Field(7, ge=1, le=3650, description="the newest backup of each of so many days is kept")
+    backup_keep_weeks: int = Field(4, ge=0, le=520, description="and that of each of so many weeks")
 
 
 def is_small(spec: RunSpec) -> bool:

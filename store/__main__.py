@@ -1,6 +1,7 @@
-"""``python -m store``: ask SQL of the results, rebuild them from the run folders.
+"""``python -m store``: ask SQL of the results, rebuild them from the run folders, back up and restore.
 
-Reads: the results, through ``sandbox`` and ``rebuild``. Writes: stdout (answers), stderr (all else). Never: a run folder.
+Reads: the results, through ``sandbox`` and ``rebuild``. Writes: stdout (answers), stderr (all else). Never: a run folder, except
+those that ``restore`` puts back.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from kdengine.errors import KdError
 from kdengine.home import Home
+from store import backup_command
 from store.export.race.command import race
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The results of all runs, in DuckDB.")
@@ -66,6 +68,8 @@ def rebuild() -> None:
 
 
 app.command()(race)
+app.command()(backup_command.backup)
+app.command()(backup_command.restore)
 
 
 def _print_table(frame: Any) -> None:

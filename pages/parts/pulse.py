@@ -26,11 +26,13 @@ import streamlit as st
 from kdengine import runner
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
+from store import nightly
 from store.db import Store
 from store.export.race import exports
 from store.questions import Questions
 
 BEAT_S = 1.0
+FIRST_BACKUP_LOOK_S, BACKUP_LOOK_S = 300.0, 60.0  # an app that somebody tries for a minute makes no backup
 FASTEST_S = 2.0  # between two ticks of a live page
 SEEN_S = 30.0  # a session that has not asked for this long has gone
 TICK_CPU_S = 0.07  # what one live tick of one session costs, until it is known
@@ -69,6 +71,7 @@ class Pulse:
     def __post_init__(self) -> None:
         self.questions = Questions(self.home)
         self.beaten_at: float | None = None  # when the last beat ended (monotonic, s); None before the first
+        self._backup_look_at = time.monotonic() + FIRST_BACKUP_LOOK_S
         self._stop = threading.Event()
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="pulse-hand")
         self._sessions: dict[str, _Session] = {}
@@ -90,6 +93,7 @@ class Pulse:
         self._guarded("moving the queue on", lambda: runner.tick(self.home))
         self._guarded("moving the exports on", lambda: exports.tick(self.home))
         self._guarded("taking in results", self.store.take_in)
+        self._guarded("starting the nightly backup", self._back_up)
         self.beaten_at = time.monotonic()
 
     def ask(self, key: str, doing: str, what: Callable[[], Any]) -> None:
@@ -134,6 +138,12 @@ class Pulse:
             except BaseException:  # even what no beat should raise: without this thread nothing moves on, and nobody would know
                 with contextlib.suppress(BaseException):
                     log.exception("in the pulse")
+
+    def _back_up(self) -> None:
+        """Start the backup when it is due; for the one server of several that writes the results."""
+        if self.store.role == "writer" and time.monotonic() >= self._backup_look_at:
+            self._backup_look_at = time.monotonic() + BACKUP_LOOK_S
+            nightly.tick(self.home)
 
     def _do(self, key: str, doing: str, what: Callable[[], Any]) -> None:
         try:

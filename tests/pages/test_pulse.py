@@ -14,7 +14,7 @@ from kdengine.errors import KdError
 from kdengine.home import Home
 from pages.parts import pulse
 from pages.parts.pulse import Pulse
-from store import queries
+from store import nightly, queries
 from store.db import Store
 from tests.pages.conftest import Visit
 from tests.pages.seed import Seeded
@@ -49,6 +49,31 @@ def test_a_fault_is_kept_once_and_the_beat_goes_on(home: Home, beating: Pulse, m
     monkeypatch.setattr(runner, "tick", lambda home: 1 / 0)
     beating.beat()
     assert "ZeroDivisionError" in beating.troubles[-1].problems[0].given
+
+
+def test_the_nightly_backup_is_looked_after_once_a_minute(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Home] = []
+    monkeypatch.setattr(nightly, "tick", looked.append)
+    monkeypatch.setattr(runner, "tick", lambda home: [])
+    with Store.open(home) as first, Store.open(home) as second:
+        heart, other = Pulse(home, first), Pulse(home, second)  # not started: the test beats
+        heart.beat()
+        assert looked == [], "not in the first minutes"
+        heart._backup_look_at = other._backup_look_at = 0
+        for _ in range(2):
+            heart.beat()
+            other.beat()
+        assert looked == [home], "once, and by the one who writes"
+
+        def failed(home: Home) -> bool:
+            raise KdError.of("a full disk", "room", "make room")
+
+        monkeypatch.setattr(nightly, "tick", failed)
+        heart._backup_look_at = 0
+        heart.beat()
+        assert (heart.troubles[-1].doing, heart.troubles[-1].problems[0].do) == ("starting the nightly backup", "make room")
+        heart.close()
+        other.close()
 
 
 def test_asking_twice_does_it_once(beating: Pulse) -> None:
