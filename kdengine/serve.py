@@ -103,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not APP.is_file():
             raise HomeError.of(f"no app.py in {APP.parent}", "a checkout of the repository", "start it from there: make app")
-        home, hosting = startup.demand(), Hosting.find(os.environ)
+        hosting = Hosting.find(os.environ)
+        kept = "a demo over recorded runs" if hosting.mode is Mode.DEMO else f"KD_HOME={startup.demand().root}"
         wanted = Place(asked.port, asked.address, base_path(asked.base_url), asked.exact_port)
         place = replace(wanted, port=free_port(wanted))
     except KdError as error:
@@ -111,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if place.port != wanted.port:
         print(f"Port {wanted.port} is busy (another app, or this one already running); using {place.port} instead.")
-    print(f"KD Explorer: {place.url}  (KD_HOME={home.root}; Ctrl-C stops the app, never a run)", flush=True)
+    print(f"KD Explorer: {place.url}  ({kept}; Ctrl-C stops the app, never a run)", flush=True)
     os.chdir(APP.parent)  # Streamlit finds .streamlit/config.toml in the working directory
     argv = command(place, hosting)
     os.execv(argv[0], argv)

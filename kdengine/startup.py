@@ -21,9 +21,9 @@ from kdengine.home import Home
 from kdengine.slots import read_settings
 
 
-def demand(secrets: Iterable[Path] = (), more: Iterable[Problem] = ()) -> Home:
+def demand(secrets: Iterable[Path] = (), more: Iterable[Problem] = (), find: Callable[[], Home] = Home.find) -> Home:
     """Return the home in which the app can start. ``secrets``: files that are read where they exist; ``more``: faults found
-    elsewhere.
+    elsewhere; ``find``: finds the home.
 
     Raises:
         HomeError: with every fault at once, not only the first.
@@ -32,12 +32,12 @@ def demand(secrets: Iterable[Path] = (), more: Iterable[Problem] = ()) -> Home:
     for path in secrets:
         faults.of(functools.partial(demand_toml, path))
     faults.found += more
-    home = faults.of(Home.find)
+    home = faults.of(find)
     if home is not None:
         faults.of(lambda: demand_writable(home.root))
         faults.of(lambda: read_settings(home))
     if faults.found:
-        raise HomeError(*faults.found)
+        raise HomeError(*dict.fromkeys(faults.found))  # two looks may find the same
     assert home is not None
     return home
 

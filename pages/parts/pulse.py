@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -26,8 +27,10 @@ import streamlit as st
 from kdengine import runner
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
+from kdengine.hosting import Hosting, Mode
 from store import nightly
 from store.db import Store
+from store.demo import place
 from store.export.race import exports
 from store.questions import Questions
 
@@ -61,10 +64,16 @@ class _Session:
 
 @dataclass(eq=False)
 class Pulse:
-    """The home, its store, the questions in free SQL, and the thread. ``troubles``: the last twenty faults, newest last."""
+    """The home, its store, the questions in free SQL, and the thread. ``troubles``: the last twenty faults, newest last.
+
+    ``still``: the runs were recorded, see ``store.demo``: nothing is queued, and all was taken in at the start. ``exports``:
+    whether races are exported here.
+    """
 
     home: Home
     store: Store
+    still: bool = False
+    exports: bool = True
     troubles: deque[Trouble] = field(default_factory=lambda: deque(maxlen=20))
     pending: dict[str, str] = field(default_factory=dict)  # what was asked for and is not done yet: key -> words
 
@@ -90,10 +99,13 @@ class Pulse:
 
     def beat(self) -> None:
         """Move the queues on and take in once. A fault is kept for the page and does not end the thread."""
-        self._guarded("moving the queue on", lambda: runner.tick(self.home))
-        self._guarded("moving the exports on", lambda: exports.tick(self.home))
-        self._guarded("taking in results", self.store.take_in)
-        self._guarded("starting the nightly backup", self._back_up)
+        if not self.still:
+            self._guarded("moving the queue on", lambda: runner.tick(self.home))
+        if self.exports:
+            self._guarded("moving the exports on", lambda: exports.tick(self.home))
+        if not self.still:
+            self._guarded("taking in results", self.store.take_in)
+            self._guarded("starting the nightly backup", self._back_up)
         self.beaten_at = time.monotonic()
 
     def ask(self, key: str, doing: str, what: Callable[[], Any]) -> None:
@@ -168,8 +180,8 @@ class Pulse:
 
 
 @st.cache_resource(show_spinner=False, on_release=lambda pulse: pulse.close())
-def _started(home: Home) -> Pulse:
-    pulse = Pulse(home, Store.open(home))
+def _started(home: Home, still: bool, exporting: bool) -> Pulse:
+    pulse = Pulse(home, Store.open(home), still, exporting)
     pulse.start()
     atexit.register(pulse.close)  # publishes what is not yet, and closes the database, when the server ends
     return pulse
@@ -179,9 +191,34 @@ def of() -> Pulse:
     """Return the pulse of this app, started when it is asked for the first time.
 
     Raises:
-        KdError: KD_HOME cannot be used, or a newer release wrote the database.
+        KdError: KD_HOME or another variable cannot be used, or a newer release wrote the database.
     """
-    return _started(_home(os.environ.get("KD_HOME"), os.environ.get("KD_ALLOW_NETWORK_DISK")))
+    hosted = hosting()
+    return _started(home_of(hosted), hosted.mode is Mode.DEMO, hosted.exports)
+
+
+def home_of(hosted: Hosting) -> Home:
+    """Return the home of an app that is hosted so: what KD_HOME names; of a demo a fresh one, full of recorded runs.
+
+    Raises:
+        HomeError: KD_HOME cannot be used.
+    """
+    root, network = os.environ.get("KD_HOME"), os.environ.get("KD_ALLOW_NETWORK_DISK")
+    if hosted.mode is Mode.DEMO:
+        return place.home(Path(root).expanduser().absolute() if root else None, allow_network=network == "1")
+    return _home(root, network)
+
+
+def hosting() -> Hosting:
+    """Return how this app is hosted.
+
+    Streamlit makes variables of what stands at the top of its secrets when it first reads them: they count from the beginning.
+
+    Raises:
+        HomeError: the environment is wrong.
+    """
+    st.secrets.load_if_toml_exists()
+    return _hosting(tuple((name, value) for name, value in sorted(os.environ.items()) if name.startswith("KD")))
 
 
 def running() -> Pulse | None:
@@ -193,6 +230,11 @@ def running() -> Pulse | None:
 def _home(root: str | None, network: str | None) -> Home:
     """Return the home that these settings name: a page asks twenty times, and looking at the disks takes its time."""
     return Home.find()
+
+
+@functools.lru_cache(maxsize=8)
+def _hosting(environ: tuple[tuple[str, str], ...]) -> Hosting:
+    return Hosting.find(dict(environ))
 
 
 def close_all() -> None:
@@ -221,6 +263,8 @@ def _settle_memory() -> None:
 def _load() -> None:
     time.sleep(1.5)  # let the first page go out before
     try:
+        if hosting().mode is Mode.DEMO:  # nobody trains, and torch may not be installed
+            return _settle_memory()
         from kdengine import check, methods, models  # noqa: F401 - loading it is the purpose
 
         methods.entries()

@@ -34,7 +34,7 @@ def demand_readiness() -> None:
     """
     try:
         files = [Path(path) for path in st.get_option("secrets.files")]
-        home = startup.demand(files, who.faults())
+        home = startup.demand(files, who.faults(), lambda: pulse.home_of(who.of()))
         Store.open(home).close()  # migrates a database of an older release, and refuses one of a newer
     except KdError as error:
         terminal.err.print("KD Explorer does not start:", style="bold", highlight=False)

@@ -6,9 +6,7 @@ Never: an identity on a page that others see; trusts a header without the proxy'
 
 from __future__ import annotations
 
-import functools
 import hmac
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,13 +27,10 @@ FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "V
 def of() -> Hosting:
     """Return how this app is hosted.
 
-    Streamlit makes variables of what stands at the top of its secrets when it first reads them: they count from the beginning.
-
     Raises:
         HomeError: the environment is wrong; ``faults`` has it all.
     """
-    st.secrets.load_if_toml_exists()
-    return _hosting(tuple((name, value) for name, value in sorted(os.environ.items()) if name.startswith("KD")))
+    return pulse.hosting()
 
 
 def faults() -> tuple[Problem, ...]:
@@ -141,8 +136,3 @@ def _people() -> People | None:
         return access.load(pulse.of().home)
     except KdError:  # admins are told, see ``troubles``; nobody is more than a stranger meanwhile
         return None
-
-
-@functools.lru_cache(maxsize=8)
-def _hosting(environ: tuple[tuple[str, str], ...]) -> Hosting:
-    return Hosting.find(dict(environ))
