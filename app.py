@@ -23,4 +23,4 @@ else:  # the server starts: Streamlit has read that an app stands here, and impo
     from pages.parts import serving
 
     serving.demand_readiness()
-    app = st.App(__file__, routes=serving.routes(), lifespan=serving.lifespan)
+    app = st.App(__file__, routes=serving.routes(), middleware=serving.layers(), lifespan=serving.lifespan)

@@ -14,13 +14,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kdengine import startup, terminal
 from kdengine.errors import KdError
-from pages.parts import health, pulse, who
+from pages.parts import health, messages, pulse, who
 from store.db import Store
 
 REFUSED = 2  # exit status of a server that is configured wrongly
@@ -46,6 +47,11 @@ def routes() -> list[Route]:
     """Return ``/healthz``, and the same under ``server.baseUrlPath`` where there is one."""
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return [Route(path, _healthz, methods=["GET"]) for path in dict.fromkeys(("/healthz", f"/{base}/healthz".replace("//", "/")))]
+
+
+def layers() -> list[Middleware]:
+    """Return what stands between browsers and Streamlit: see ``messages``."""
+    return [Middleware(messages.OnlyOurs)]
 
 
 @asynccontextmanager
