@@ -19,7 +19,7 @@ from rich.table import Table
 
 from kdengine.errors import KdError
 from kdengine.home import Home
-from store import backup_command
+from store import backup_command, verify_command
 from store.export.race.command import race
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The results of all runs, in DuckDB.")
@@ -70,6 +70,7 @@ def rebuild() -> None:
 app.command()(race)
 app.command()(backup_command.backup)
 app.command()(backup_command.restore)
+app.command()(verify_command.verify)
 
 
 def _print_table(frame: Any) -> None:
