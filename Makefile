@@ -8,7 +8,7 @@ PIP    := $(PY) -m pip install --disable-pip-version-check --quiet
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo app check format test bench clean
+.PHONY: help setup setup-dev demo app show check format test bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,14 @@ demo: setup  ## queue the demo suite and start the app
 app: setup  ## start the app
 	@$(PY) -m kdengine.serve --port $(PORT)
 
+show: $(VENV)-demo/.ready  ## the app over recorded runs: nothing is trained, no torch is needed
+	@KD_MODE=demo $(VENV)-demo/bin/python -m kdengine.serve --port $(PORT)
+
+$(VENV)-demo/.ready: requirements-demo.txt
+	@$(PYTHON) -m venv $(VENV)-demo
+	@$(VENV)-demo/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-demo.txt
+	@touch $@
+
 check test: export OMP_NUM_THREADS := 1  # two test processes on two cores
 
 check: setup-dev  ## style, types, fast tests: about a minute
@@ -59,5 +67,5 @@ bench: setup  ## short forms of the measurements (benchmarks/README.md has the l
 	@$(PY) -m benchmarks.train_throughput --segments 1 --steps 4 --tries 1
 
 clean:  ## remove what can be made again; runs and results in KD_HOME stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -386,13 +386,24 @@ def test_links_of_the_documents_lead_somewhere() -> None:
 
 def test_makefile_offers_what_is_promised() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("setup", "demo", "app", "check", "test", "bench", "clean"):
+    for target in ("setup", "demo", "app", "show", "check", "test", "bench", "clean"):
         assert re.search(rf"^{target}:.*##", text, re.M), target
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
 def test_requirements_all_have_a_reason() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-demo.txt"):
         lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
         wanted = [line for line in lines if line and not line.startswith(("#", "-r"))]
         assert all(re.match(r"[\w-]+[<>=,.\d]+ +# \w", line) for line in wanted), name
+
+
+def test_the_demo_needs_nothing_else_than_the_app() -> None:
+    """A line of requirements-demo.txt asks for the same versions as requirements.txt, and none of them is what trains."""
+
+    def asked(name: str) -> set[str]:
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return {line.split()[0] for line in lines if line and not line.startswith(("#", "-r"))}
+
+    assert asked("requirements-demo.txt") <= asked("requirements.txt")
+    assert not [line for line in asked("requirements-demo.txt") if re.match(r"torch|scikit|matplotlib", line)]

@@ -37,7 +37,7 @@ def test_the_wheel_holds_engine_and_store(wheel: Path) -> None:
         requires = archive.read(meta).decode()
         points = archive.read(meta.replace("METADATA", "entry_points.txt")).decode()
     wanted = {p.relative_to(ROOT).as_posix() for room in ("kdengine", "store") for p in (ROOT / room).rglob("*.py")}
-    assert wanted | {"store/published.csv"} <= names
+    assert wanted | {"store/published.csv", "store/demo/home.tar.xz", "kdengine/sizes.json"} <= names
     assert {name.split("/")[0] for name in names} - {"kdengine", "store"} == {meta.split("/")[0]}
     assert "Requires-Dist: torch<3,>=2.6" in requires and "Requires-Dist: duckdb<2.1,>=2.0" in requires
     assert "kdengine = kdengine.cli:" in points

@@ -77,9 +77,15 @@ def left_s(now: datetime | None = None) -> float | None:
     return plan.left_s(going, lambda row: tables.eta_s(row, moment), typical)
 
 
+def suites() -> pd.DataFrame:
+    """Return the suites, the first to be shown first: the newest, or of recorded runs the largest; see ``queries.suites``."""
+    frame: pd.DataFrame = ask("suites")
+    return frame.sort_values("runs", ascending=False, kind="stable") if pulse.of().still else frame
+
+
 def newest_suite() -> str | None:
-    """Return the suite that was launched last; None without any."""
-    frame = ask("suites")
+    """Return the suite that is shown unless another is chosen; None without any."""
+    frame = suites()
     return None if frame.empty else str(frame["suite"].iloc[0])
 
 

@@ -29,8 +29,8 @@ from kdengine.status import RunStatus, status_of
 from store.demo.unpack import ARCHIVE, SCANS
 
 # suite -> of how many seeds the predictions are packed, at most IMAGES of them: they are what makes the archive large
-PREDICTIONS = {"fig7-quick": 2, "all-methods": 1, "demo": 1}
-IMAGES = 1000
+PREDICTIONS = {"all-methods": 2}
+IMAGES = 1000  # test images of those that are packed
 AWAY = "not-shipped"  # stands for the folder of a dataset that somebody registered
 KEPT = ("versions", "threads", "python")  # of environment.json
 FILES = ("student_init", "teacher_weights")

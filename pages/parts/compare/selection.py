@@ -47,7 +47,7 @@ def choose(*, counts: bool = True) -> Chosen:
 
     A selection that fits no run comes back with empty frames, after a sentence and a button that clears the filters.
     """
-    suites = fetch.ask("suites")["suite"].tolist()
+    suites = fetch.suites()["suite"].tolist()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         suite = _suite(suites)
         students = _students(fetch.runs(suite=None if suite == ALL else suite))
