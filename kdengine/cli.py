@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kdengine import __version__, cli_catalogue, labels, literature, replications, runner, suites, terminal
+from kdengine import __version__, cli_catalogue, cli_doctor, labels, literature, replications, runner, suites, terminal
 from kdengine.cli_frame import AsJson, Commands, find_home
 from kdengine.errors import SpecError
 from kdengine.home import Home
@@ -262,6 +262,7 @@ def label_(
 
 
 cli_catalogue.add_to(app)
+cli_doctor.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

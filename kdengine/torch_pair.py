@@ -17,7 +17,7 @@ from importlib import metadata
 from kdengine.errors import Problem
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-_PROBE = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
+PROBE = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,12 @@ class Pair:
 
 def installed(timeout_s: float = 120) -> Pair:
     """Look at this Python's packages and try to import both, in a child process."""
-    done = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=timeout_s, check=False)
+    return described(done)
+
+
+def described(done: subprocess.CompletedProcess[str]) -> Pair:
+    """Return the pair as a process that imported both has left it: its exit status and last words say whether they load."""
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     return Pair(_version("torch"), _version("torchvision"), _wanted_torch(), lines[-1] if done.returncode else "")
 
