@@ -83,6 +83,10 @@ def test_what_the_server_takes_is_bounded() -> None:
     assert not {"enableCORS", "enableXsrfProtection"} & server.keys(), "both are on unless they are switched off"
 
 
+def test_the_server_asks_no_foreign_host() -> None:
+    assert config()["browser"] == {"gatherUsageStats": False, "serverAddress": "localhost"}
+
+
 def config() -> dict[str, dict[str, object]]:
     return tomllib.loads((serve.APP.parent / ".streamlit/config.toml").read_text())
 

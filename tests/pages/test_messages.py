@@ -51,6 +51,32 @@ def test_requests_pass_untouched() -> None:
     assert heard_through([said("clear_cache")], "http") == [said("clear_cache")]
 
 
+@pytest.mark.parametrize(("origin", "foreign"), [
+    (None, False), ("http://localhost:8501", False), ("https://localhost:8501", False), ("https://kd.example.org", False),
+    ("https://evil.example", True), ("http://localhost:3000", True), ("http://127.0.0.1:8501", True), ("null", True), ("", True),
+    ("https://localhost:8501.evil.example", True), ("https://kd.example.org:444", True), ("https://[", True),
+])  # fmt: skip
+def test_only_pages_of_this_host_may_speak(origin: str | None, foreign: bool) -> None:
+    assert messages.is_foreign(origin, "localhost:8501", ["https://kd.example.org"]) is foreign
+
+
+def test_a_foreign_page_is_refused_without_a_look_at_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Message] = []
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    async def server(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("let in")
+
+    async def receive() -> Message:
+        raise AssertionError("heard")
+
+    headers = [(b"host", b"localhost:8501"), (b"origin", b"https://evil.example")]
+    asyncio.run(messages.OnlyOurs(server)({"type": "websocket", "headers": headers}, receive, send))
+    assert [message["type"] for message in said] == ["websocket.close"]
+
+
 def heard_through(sent: list[bytes], kind: str = "websocket") -> list[bytes]:
     """Return what of ``sent`` reaches the server."""
     waiting: list[Message] = [{"type": f"{kind}.receive", "bytes": data} for data in sent] + [{"type": f"{kind}.disconnect"}]
@@ -66,5 +92,5 @@ def heard_through(sent: list[bytes], kind: str = "websocket") -> list[bytes]:
         while (message := await receive())["type"] != f"{kind}.disconnect":
             heard.append(message["bytes"])
 
-    asyncio.run(messages.OnlyOurs(server)({"type": kind}, receive, send))
+    asyncio.run(messages.OnlyOurs(server)({"type": kind, "headers": []}, receive, send))
     return heard
