@@ -49,8 +49,8 @@ class OnlyOurs:
 def is_foreign(origin: str | None, host: str | None, known: Collection[str]) -> bool:
     """Say whether the page of a connection stands elsewhere: under another name or port, and is not ``known``.
 
-    Streamlit also lets in pages of any server on this machine, and before it refuses others it asks a foreign host for the address
-    of this one, while everybody waits.
+    Streamlit also lets in pages of any server on this machine, and before it refuses others it asks a foreign host for the
+    address of this one, while everybody waits.
     """
     return origin is not None and origin.partition("://")[2] != host and origin not in known
 
