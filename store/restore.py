@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import IO
 
+import duckdb
+
 from kdengine.errors import HomeError, KdError, Problem, StoreBusy
 from kdengine.events import Ended
 from kdengine.home import Home
@@ -243,3 +245,9 @@ def _index(home: Home) -> dict[str, int]:
         return rebuild(home)
     except StoreBusy:  # the app runs here: it takes in what has come
         return {}
+    except (OSError, duckdb.Error) as error:
+        why = str(error).strip().splitlines()[0]
+        raise HomeError.of(
+            f"the runs are back, but the database could not be made anew ({why})", "a disk with room for it",
+            "make room, and run: python -m store rebuild", "restore",
+        ) from error  # fmt: skip

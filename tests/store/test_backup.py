@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
+import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -354,6 +355,19 @@ def test_a_disk_that_fills_while_restoring_keeps_whole_runs(
     assert len(run_dirs(lab)) == 1 and list((lab.root / ".new").iterdir()) == []
     monkeypatch.undo()
     assert len(restore.restore(folder / made.name, lab).runs) == 3
+
+
+def test_runs_are_back_even_if_the_database_cannot_be_made(
+    lab: Home, made: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(home: Home) -> dict[str, int]:
+        raise duckdb.IOException("Could not write file: No space left on device")
+
+    folder = wiped(lab, tmp_path)
+    monkeypatch.setattr(restore, "rebuild", full)
+    with pytest.raises(KdError, match="python -m store rebuild"):
+        restore.restore(folder / made.name, lab)
+    assert len(run_dirs(lab)) == 4
 
 
 def test_what_a_killed_one_left_is_cleared(lab: Home) -> None:
