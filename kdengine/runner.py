@@ -74,7 +74,7 @@ def launch(home: Home, spec: RunSpec, *, start: bool = True, retry_of: str | Non
 def launch_suite(home: Home, specs: Sequence[RunSpec], *, reuse: bool = False, owner: str | None = None) -> list[str]:
     """Put all runs of a suite into the queue, in this order, and move it on. A teacher they share is launched once.
 
-    With ``reuse`` a run of the same training that is finished or on its way takes the place of a new one. ``owner`` as in ``launch``.
+    With ``reuse`` a run of the same training, finished or on its way, takes the place of a new one. ``owner`` as in ``launch``.
     """
     with moving(home, "queue", "the queue"):
         run_ids = [(run_of(home, spec) if reuse else None) or _place(home, spec, owner) for spec in specs]
