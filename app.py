@@ -9,13 +9,14 @@ import streamlit as st
 
 if __name__ == "__main__":  # somebody looks: Streamlit runs the script, anew after each click
     from kdengine.errors import KdError
-    from pages.parts import blocks, frame, pulse
+    from pages.parts import blocks, entrance, frame, pulse
 
     page = frame.navigation()
     with st.container(width=blocks.WIDTH):
         try:
-            pulse.of()
-            pulse.warm_up()
+            if not entrance.closed():
+                pulse.of()
+                pulse.warm_up()
             page.run()
         except KdError as error:
             blocks.problems(error.problems, "This page cannot be shown")

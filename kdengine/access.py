@@ -113,7 +113,7 @@ ACTIONS: Mapping[str, Rule] = {
     "change-view": Rule(Role.MEMBER, "changing a saved view", own=True),
     "fetch-dataset": Rule(Role.MEMBER, "fetching a dataset"),
     "measure": Rule(Role.ADMIN, "measuring the networks"),
-    "dismiss": Rule(Role.ADMIN, "dismissing what went wrong"),
+    "dismiss": Rule(Role.VIEWER, "dismissing what went wrong", own=True),
     "use-files": Rule(Role.ADMIN, "naming files of the server in a run"),
     "people": Rule(Role.ADMIN, "changing people and their roles"),
     "server": Rule(Role.ADMIN, "looking after the server"),
@@ -148,6 +148,11 @@ def demand(person: Person, action: str, owner: str | None = None) -> None:
         raise NotAllowed.of(given, "what is your own; an admin may do it for all", "ask its owner or an admin", action)
     allowed = f"{rule.least.value}s" + (" and admins" if rule.least is not Role.ADMIN else "") + " only"
     raise NotAllowed.of(given, allowed, "ask an admin for that role", action)
+
+
+def is_same(person: Person, given: str) -> bool:
+    """Say whether ``given`` (an identity or a short name) is this person."""
+    return bool(person.who) and given.strip().lower() in (person.who, person.name)
 
 
 def described(person: Person) -> str:

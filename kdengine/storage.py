@@ -71,6 +71,11 @@ def size_of(run: RunDir) -> int:
         return 0
 
 
+def sizes(home: Home) -> list[tuple[str, int]]:
+    """Return each run with the bytes that it takes, most bytes first."""
+    return sorted(((run.run_id, size_of(run)) for run in run_dirs(home)), key=lambda found: -found[1])
+
+
 def planned(home: Home, specs: Iterable[RunSpec], *, reuse: bool = False) -> int:
     """Return how many runs a launch of ``specs`` would make, missing teachers included; see ``runner.launch_suite``."""
     waiting = [spec for spec in specs if not (reuse and runner.run_of(home, spec))]

@@ -24,7 +24,8 @@ MOST = 500
 
 
 class View(BaseModel):
-    """``name`` for people; ``page`` as the URL has it ("" = the first); ``query``: what follows "?"; ``saved_at``: UTC text.
+    """``name`` for people; ``page`` as the URL has it ("" = the first); ``query``: what follows "?"; ``saved_at``: UTC text;
+    ``owner``: short name of who saved it, None without sign-in.
 
     Unknown fields are dropped: a newer version may have written more.
     """
@@ -34,6 +35,7 @@ class View(BaseModel):
     page: str = Field(max_length=60, description="the page it belongs to")
     query: str = Field("", max_length=32_000, description="what is chosen on the page")  # holds 20,000 characters of SQL, packed
     saved_at: str = ""
+    owner: str | None = None
 
     @field_validator("name")
     @classmethod
@@ -74,8 +76,8 @@ def load(home: Home) -> tuple[View, ...]:
     return tuple(sorted(found, key=lambda view: view.name.casefold()))
 
 
-def save(home: Home, name: str, page: str, query: str = "") -> View:
-    """Keep a view under a name that is not taken, and return it.
+def save(home: Home, name: str, page: str, query: str = "", owner: str | None = None) -> View:
+    """Keep a view of ``owner`` under a name that is not taken, and return it.
 
     Raises:
         KdError: with every fault of name, page and query; or ``views.json`` cannot be read.
@@ -83,9 +85,14 @@ def save(home: Home, name: str, page: str, query: str = "") -> View:
     """
     with _lock(home):
         held = load(home)
-        view = _checked(held, {"name": name, "page": page, "query": query, "saved_at": now()})
+        view = _checked(held, {"name": name, "page": page, "query": query, "saved_at": now(), "owner": owner})
         _write(home, (*held, view))
         return view
+
+
+def named(home: Home, name: str) -> View:
+    """Return a view. Raises ``UnknownKey`` where there is no such view, and as ``load`` does."""
+    return _named(load(home), name)
 
 
 def rename(home: Home, name: str, new: str) -> View:
@@ -127,7 +134,7 @@ def _named(held: tuple[View, ...], name: str) -> View:
     return found
 
 
-def _checked(held: tuple[View, ...], values: dict[str, str]) -> View:
+def _checked(held: tuple[View, ...], values: dict[str, Any]) -> View:
     found: list[Problem] = []
     try:
         view = View(**values)

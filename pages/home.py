@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kdengine import suites
-from pages.parts import actions, blocks, charts, fetch, plan, state, tables, words
+from pages.parts import actions, blocks, charts, fetch, plan, state, tables, who, words
 
 DEMO = "demo"
 
@@ -18,6 +18,8 @@ def demo_button(kind: str) -> None:
     if len(fetch.runs(suite=DEMO, status=words.ACTIVE)):
         if st.button("Watch the demo", type="primary", icon=":material/monitoring:", key="watch-demo"):
             st.switch_page("pages/compare.py", query_params={"suite": DEMO})
+        return
+    if not trains:
         return
     finished = fetch.runs(suite=DEMO, status="finished")
     if len(finished) >= len(suites.demo_suite()):  # a seed gives the same numbers again: nothing to run twice
@@ -63,33 +65,31 @@ def freshest() -> None:
 
 
 def doors() -> None:
-    """Three ways on."""
-    for column, (target, label, icon, sentence) in zip(st.columns(3), DOORS, strict=True):
+    """Three ways on: to train, or for who may not, to learn how it is done."""
+    for column, (target, label, icon, sentence) in zip(st.columns(3), DOORS if trains else FOR_READERS, strict=True):
         with column.container(border=True, height="stretch"):
             st.page_link(target, label=f"**{label}**", icon=icon)
             st.markdown(f":gray[{sentence}]")
 
 
 DOORS = (
-    (
-        "pages/train.py",
-        "Train a student",
-        ":material/play_arrow:",
-        "Choose how it learns, from whom and on which images, and launch it.",
-    ),
+    ("pages/train.py", "Train a student", ":material/play_arrow:",
+     "Choose how it learns, from whom and on which images, and launch it."),
     ("pages/runs.py", "Watch the runs", ":material/list:", "See what is running and queued; stop, resume or repeat it."),
-    (
-        "pages/compare.py",
-        "Compare methods",
-        ":material/stacked_line_chart:",
-        "Lay curves over one another, with their spread over seeds.",
-    ),
+    ("pages/compare.py", "Compare methods", ":material/stacked_line_chart:",
+     "Lay curves over one another, with their spread over seeds."),
+)  # fmt: skip
+FOR_READERS = (
+    ("pages/methods.py", "Learn the methods", ":material/school:", "What is copied from whom, in words, pictures and formulas."),
+    ("pages/runs.py", "Watch the runs", ":material/list:", "See what is running and queued, and how each run learns."),
+    DOORS[2],
 )
 
+trains = who.may("launch")
 blocks.say(
     "Train small networks with the help of big ones",
     "A big network (the teacher) shows a small one (the student) more than the right answers. "
-    "Here you train such pairs, watch them learn and see which way of teaching works best.",
+    f"Here you {'train such pairs, watch them' if trains else 'watch such pairs'} learn and see which way works best.",
 )
 suite = fetch.newest_suite()
 busy = bool(len(fetch.active())) or actions.pending("demo")

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import actions, blocks, charts, fetch, labelling, state, tables, words
+from pages.parts import blocks, buttons, charts, fetch, labelling, state, tables, words
 
 NUMBERS: tuple[tuple[str, str, Any, str], ...] = (
     ("Best test accuracy", "best_top1_frac", words.percent, "Over the epochs of this run, chosen on the test images"),
@@ -23,15 +23,8 @@ def head(row: dict[str, Any]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         blocks.status(status)
         st.markdown(blocks.where_it_stands(row, fetch.progress(run_id)))
-        for key, label, icon, fits, action in (
-            ("stop", "Stop", ":material/stop:", status in words.ACTIVE, actions.stop),
-            ("resume", "Resume", ":material/resume:", status in words.RESUMABLE, actions.resume),
-            ("retry", "Repeat as a new run", ":material/replay:", status not in words.ACTIVE, actions.retry),
-        ):
-            wait = actions.pending(f"{key}-{run_id}")
-            if fits and st.button(f"{label} …" if wait else label, icon=icon, key=f"{key}-run", disabled=wait):
-                action(run_id)
-                st.rerun()
+        buttons.one(row)
+    buttons.refused()
     if status == "running":
         st.progress(blocks.share_done(row, fetch.progress(run_id)))
     if status == "failed":

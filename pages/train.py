@@ -6,8 +6,9 @@ from __future__ import annotations
 import streamlit as st
 
 from kdengine import datasets, methods, models
+from kdengine.errors import KdError
 from kdengine.spec import RunSpec
-from pages.parts import actions, blocks, fetch, forms, launching, plan, pulse, state, words
+from pages.parts import actions, blocks, fetch, forms, launching, plan, pulse, quotas, state, who, words
 
 
 def forecast(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
@@ -42,13 +43,18 @@ def what_it_does(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
 
 def launch(specs: list[RunSpec]) -> None:
     """Queue the runs and go where they can be watched."""
-    ids = actions.launch(specs)
+    try:
+        ids = actions.launch(specs)
+    except KdError as error:
+        blocks.problems(error.problems, "Nothing was launched")
+        return
     state.say_later(f"{words.count(len(ids), 'run')} launched")
     if len(ids) == 1:
         st.switch_page("pages/run.py", query_params={"run": ids[0]})
     st.switch_page("pages/compare.py", query_params={"suite": str(specs[0].suite)})
 
 
+who.demand("launch")
 blocks.say("Train", "Choose how a student learns and from whom. What that will take is said before anything starts.")
 left, right = st.columns([5, 3], gap="large")
 with left:
@@ -74,3 +80,5 @@ with right, st.container(border=True):
     ):
         launch(specs)
     st.caption("Runs go on when this page is closed, and when the app is stopped.")
+    if room := quotas.line():
+        st.caption(room)

@@ -27,6 +27,7 @@ LIGHT = {
     "kdengine.doctor", "kdengine.doctor_facts", "kdengine.cli_doctor", "kdengine.classic",
     "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
     "kdengine.replications", "kdengine.literature", "kdengine.hosting", "kdengine.access", "kdengine.audit",
+    "kdengine.storage",
     "kdengine.anatomy", "kdengine.completion", "kdengine.sizes",
     "kdengine.latency",
 }  # fmt: skip
@@ -258,6 +259,125 @@ def test_light_stays_light(command: list[str]) -> None:
     assert not loaded & {"torch", "torchvision", "streamlit", "sklearn"}
     if "store" not in command[-1]:
         assert not loaded & {"pandas", "duckdb"}
+
+
+# ---- the one door ---------------------------------------------------------------------------------------------------------
+
+# what changes something, by module; pages reach it through pages/parts/actions*.py alone
+CHANGES = {
+    "kdengine.runner": {"launch", "launch_suite", "cancel", "resume", "retry", "tick"},
+    "kdengine.labels": {"write", "retag"},
+    "kdengine.views": {"save", "rename", "delete"},
+    "kdengine.fetching": {"start", "cancel", "Recorder"},
+    "kdengine.errands": {"start", "cancel", "forget", "erase", "Recorder"},
+    "kdengine.datasets": {"add"},
+    "kdengine.access": {"put", "remove", "limit_all"},
+    "kdengine.audit": {"note"},
+    "kdengine.storage": {"remove_run"},
+    "kdengine.rundir": {"write_aside"},
+    "store.export.race.exports": {"ask", "cancel", "remove", "tick", "draw_ordered"},
+}
+CHANGING_METHODS = {"append_event", "write_attempt", "write_resume_ask", "write_progress", "create"}  # of a run's folder
+MAY_CHANGE = {
+    "pages.parts.pulse": {"kdengine.runner.tick", "store.export.race.exports.tick"},  # moves the queues on, for nobody
+    "pages.parts.door": {"kdengine.audit.note"},  # notes who passed
+}
+DOORS = {"passed", "passed_with"}
+ASKS = {"who.may", "who.demand", "access.may", "access.demand", *(f"door.{name}" for name in DOORS)}
+ONLY_READS = {"pending", "only_asker", "asker_of"}  # public functions of actions that change nothing
+
+
+def is_action(path: Path) -> bool:
+    return shown(path).startswith("pages/parts/actions")
+
+
+def named(path: Path) -> dict[str, str]:
+    """Return what the names of a module stand for: ``runner`` -> ``kdengine.runner``, ``go`` -> ``kdengine.runner.launch``."""
+    found = {}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def changes(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield (what, line) of all that changes something, by its full name; ``*.create`` for a method of a run's folder."""
+    known = named(path)
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.Attribute | ast.Name):
+            continue
+        text = ast.unparse(node)
+        first, dot, rest = text.partition(".")
+        full = f"{known.get(first, first)}{dot}{rest}"
+        module, _, name = full.rpartition(".")
+        if name in CHANGES.get(module, ()):
+            yield full, node.lineno
+        elif isinstance(node, ast.Attribute) and node.attr in CHANGING_METHODS:
+            yield f"*.{node.attr}", node.lineno
+        elif text.endswith(("troubles.clear", "troubles.extend", "troubles.append")) and name_of(path) != "pages.parts.pulse":
+            yield "pulse.troubles", node.lineno
+
+
+def pages() -> list[Path]:
+    return [path for path in sources() if shown(path).startswith("pages/") or path.name == "app.py"]
+
+
+def test_pages_change_things_through_one_door() -> None:
+    found = [
+        f"{shown(path)}:{line} uses {what}"
+        for path in pages()
+        if not is_action(path)
+        for what, line in changes(path)
+        if what not in MAY_CHANGE.get(name_of(path), set())
+    ]
+    assert found == []
+
+
+def test_what_changes_something_is_still_there() -> None:
+    """A function that was renamed would slip past the list."""
+    for module, names in CHANGES.items():
+        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        text = path.read_text(encoding="utf-8")
+        gone = {name for name in names if not re.search(rf"^(def|class) {name}\b", text, re.M) and f'"{name}"' not in text}
+        assert not gone, (module, gone)
+
+
+def test_every_action_demands_before_it_acts() -> None:
+    actions = [path for path in pages() if is_action(path)]
+    assert len(actions) >= 3
+    for path in actions:
+        changing = {line for _, line in changes(path)}
+        for node in tree(path).body:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") or node.name in ONLY_READS:
+                continue
+            calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+            doors = [call.lineno for call in calls if ast.unparse(call.func) in {f"door.{name}" for name in DOORS}]
+            assert doors, f"{shown(path)}: {node.name} demands nothing"
+            acts = [line for line in changing if node.lineno <= line <= (node.end_lineno or 0)]
+            acts += [call.lineno for call in calls if ast.unparse(call.func) in ("_soon", "_launch", "pulse.of().ask")]
+            assert all(min(doors) <= line for line in acts), f"{shown(path)}: {node.name} acts before it demands"
+
+
+def test_actions_are_in_the_table() -> None:
+    from kdengine.access import ACTIONS
+
+    asked = set()
+    for path in pages():
+        for call in (node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)):
+            if ast.unparse(call.func) in (
+                "who.may",
+                "who.demand",
+                "door.passed",
+                "door.passed_with",
+                "access.may",
+                "access.demand",
+            ):
+                asked |= {arg.value for arg in call.args if isinstance(arg, ast.Constant) and arg.value in ACTIONS}
+                named_first = [arg for arg in call.args[:2] if isinstance(arg, ast.Constant)]
+                assert not named_first or any(arg.value in ACTIONS for arg in named_first), ast.unparse(call)
+    assert set(ACTIONS) - asked <= {"ask"}, "an action that no page asks about"
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------------

@@ -44,11 +44,11 @@ def launch(specs: Sequence[RunSpec]) -> list[str]:
     return ids
 
 
-def launch_missing(key: str, specs: Sequence[RunSpec], *, resolve: bool = False) -> None:
-    """Queue specs; what is finished or on its way is not trained twice. ``key`` names the wish, see ``pending``; ``resolve``: they
-    are not complete yet."""
+def launch_missing(key: str, specs: Sequence[RunSpec], *, again: bool = False, resolve: bool = False) -> None:
+    """Queue specs, off the page's thread. ``key`` names the wish, see ``pending``. What is finished or on its way is not trained
+    twice, unless ``again``; ``resolve``: they are not complete yet."""
     person = door.passed("launch", _named(specs))
-    _soon(person, key, "queueing runs", lambda: _launch(person, specs, reuse=not resolve, resolve=resolve))
+    _soon(person, key, "queueing runs", lambda: _launch(person, specs, reuse=not again, resolve=resolve))
 
 
 def stop(run_id: str) -> None:
@@ -65,21 +65,21 @@ def resume(run_id: str) -> None:
 
 def retry(run_id: str) -> None:
     """Launch the spec of a run again, as a new run of who asks."""
-    person = door.passed("retry", run_id)
     spec = storage.exact_run(pulse.of().home, run_id).read_request().spec
+    person = door.passed("retry", run_id)
     _files(person, [spec])
     _soon(person, f"retry-{run_id}", f"repeating {run_id}", lambda: _retry(person, run_id, spec))
 
 
 def stop_all(key: str, run_ids: Sequence[str]) -> None:
     """Stop runs, in this order; one that is over by then is passed over."""
-    person = [door.passed("stop", run_id, _owner(run_id), frees=True) for run_id in run_ids][-1]
+    person = door.passed_with("stop", {run_id: _owner(run_id) for run_id in run_ids}, frees=True)
     _soon(person, key, f"stopping {len(run_ids)} runs", lambda: _each(lambda run: runner.cancel(pulse.of().home, run), run_ids))
 
 
 def resume_all(key: str, run_ids: Sequence[str]) -> None:
     """Queue stopped runs, in this order, to go on from their last checkpoints; one that goes on already is passed over."""
-    person = [door.passed("resume", run_id, _owner(run_id)) for run_id in run_ids][-1]
+    person = door.passed_with("resume", {run_id: _owner(run_id) for run_id in run_ids})
     _soon(person, key, f"resuming {len(run_ids)} runs", lambda: _each(lambda run: _resume(person, run), run_ids))
 
 

@@ -17,10 +17,11 @@ import streamlit as st
 
 from kdengine.errors import Problem
 from kdengine.rundir import Progress
-from pages.parts import fetch, frame, pulse, saved, state, tables, words
+from pages.parts import actions_people, fetch, frame, pulse, saved, state, tables, who, words
 from pages.parts.words import escaped as escaped
 
 WIDTH = 1280
+TRAIN = "pages/train.py"
 MISREAD = "Part of this link means nothing here; the rest of it is shown"
 # Streamlit tints a link that has the keyboard's focus so faintly that nobody sees it
 FOCUS = (
@@ -56,7 +57,7 @@ def say(title: str, sentence: str = "") -> Any:
 
 def _tell(place: Any, misread: list[Problem], here: bool) -> None:
     if misread:
-        (st if here else place).error(_listed(misread, MISREAD), icon=":material/link_off:")
+        (st if here else place).error(words.problem_list(misread, MISREAD), icon=":material/link_off:")
     elif not here:
         place.empty()
 
@@ -69,13 +70,17 @@ def _pulse_line() -> None:
 
 
 def _troubles() -> None:
+    """Show what went wrong to whom it concerns: what somebody asked for to them, the server's own to who looks after it."""
     heart = pulse.of()
     if heart.store.notice:
         st.warning(heart.store.notice, icon=":material/warning:")
-    for trouble in list(heart.troubles)[-3:]:
+    if who.may("people"):
+        problems(who.troubles(), "The list of people cannot be used")
+    concerned = [trouble for trouble in heart.troubles if who.may("dismiss", trouble.who)]
+    for trouble in concerned[-3:]:
         problems(trouble.problems, f"While {trouble.doing} ({words.ago(trouble.at)})")
-    if heart.troubles and st.button("Dismiss", key="dismiss-troubles", type="tertiary"):
-        heart.troubles.clear()
+    if concerned and st.button("Dismiss", key="dismiss-troubles", type="tertiary"):
+        actions_people.dismiss_troubles()
         st.rerun()
 
 
@@ -84,22 +89,16 @@ def problems(found: Iterable[Problem], title: str) -> None:
     listed = list(found)
     state.told(listed)
     if listed:
-        st.error(_listed(listed, title), icon=":material/error:")
-
-
-def _listed(found: Iterable[Problem], title: str) -> str:
-    lines = (
-        f"- **{escaped(p.field or 'this')}**: given {escaped(p.given)}; allowed: {escaped(p.allowed)}. *{escaped(p.do)}*"
-        for p in found
-    )
-    return f"{title}\n\n" + "\n".join(lines)
+        st.error(words.problem_list(listed, title), icon=":material/error:")
 
 
 def empty(sentence: str, page: str, button: str, icon: str = ":material/arrow_forward:") -> None:
-    """Fill an empty page: one sentence on what will be here, one button that leads on."""
+    """Fill an empty page: one sentence on what will be here, one button that leads on, where it may be pressed."""
     with st.container(border=True, horizontal_alignment="center", gap="medium"):
         st.markdown(sentence, text_alignment="center")
-        if st.button(button, type="primary", icon=icon, key="empty-state"):
+        if page == TRAIN and not who.may("launch"):
+            st.caption("Nothing has been trained here yet.")
+        elif st.button(button, type="primary", icon=icon, key="empty-state"):
             st.switch_page(page)
 
 
@@ -107,6 +106,9 @@ def first_steps(button: Callable[[str], None]) -> None:
     """Fill the first page of an empty home: what will be here, and the one button."""
     with st.container(border=True, gap="small"):
         st.subheader("Nothing has been trained here yet", anchor=False)
+        if not who.may("launch"):
+            st.markdown("Results appear here when a member of the lab has launched the first runs.")
+            return
         st.markdown(
             "The demo trains one teacher and twelve students, with six ways of teaching and two random starts each, on real "
             "scans of handwritten digits. You can watch the ways of teaching overtake one another while it runs."
@@ -117,9 +119,9 @@ def first_steps(button: Callable[[str], None]) -> None:
 def run_line(row: dict[str, Any]) -> None:
     """Draw one run in a line: status, what it is, how far, linked to its page."""
     known = words.STATUSES[row["status"]]
-    who = f"{row['method']} · {words.pair_of(row['teacher'], row['student'])} · {words.seed_of(row)}"
+    what = f"{row['method']} · {words.pair_of(row['teacher'], row['student'])} · {words.seed_of(row)}"
     with st.container(gap=None):
-        st.page_link("pages/run.py", label=f":{known.colour}[{known.mark}]&ensp;{who}", query_params={"run": row["run_id"]})
+        st.page_link("pages/run.py", label=f":{known.colour}[{known.mark}]&ensp;{what}", query_params={"run": row["run_id"]})
         done = 0 if words.missing(row["epoch"]) else int(row["epoch"])
         best = "" if words.missing(row["best_top1_frac"]) else f", best {words.percent(row['best_top1_frac'])}"
         st.caption(f"&ensp;&ensp;&ensp;&ensp;{known.word}, epoch {done} of {row['epochs']}{best}")

@@ -6,6 +6,7 @@ Reads: who asks. Writes: the audit log. Never: does what is asked (``actions`` a
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from kdengine import access, audit
 from kdengine.access import Person
@@ -17,13 +18,19 @@ log = logging.getLogger(__name__)
 def passed(action: str, what: str = "", owner: str | None = None, *, frees: bool = False) -> Person:
     """Return who asks, once they may do it and it stands in the audit log. ``what``: to which thing; ``owner``: whose that is.
 
-    ``frees``: it makes room or stops work, so it is done even where a full disk takes no more lines; the server's log has it then.
+    ``frees``: it makes room or stops work, so it is done even where a full disk takes no more lines (the server's log has it).
 
     Raises:
         NotAllowed: they may not; nothing was done. OSError: the log cannot be written; nothing was done.
     """
-    person = who.person()
-    access.demand(person, action, owner)
+    return passed_with(action, {what: owner}, frees=frees)
+
+
+def passed_with(action: str, things: Mapping[str, str | None], *, frees: bool = False) -> Person:
+    """Do as ``passed`` for several ``things``, each with its owner: all of them or none; one line in the log."""
+    person, what = who.person(), ", ".join(things)
+    for owner in things.values():
+        access.demand(person, action, owner)
     try:
         audit.note(pulse.of().home, signature(person), action, what)
     except OSError as error:

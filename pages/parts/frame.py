@@ -1,6 +1,6 @@
-"""The pages of the app in their groups, and the care that none is ever shown outside the frame.
+"""The pages of the app in their groups, for each role its own; and the care that none is ever shown outside the frame.
 
-Reads: the URL, two pictures. Writes: nothing. Never: results, run folders, torch.
+Reads: the URL, two pictures, who asks. Writes: nothing. Never: results, run folders, torch.
 """
 
 from __future__ import annotations
@@ -10,41 +10,65 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from pages.parts import entrance, who
+
 HERE = Path(__file__).parent
+FILES = {
+    "Learn": (
+        ("home", "Home", ":material/home:", "read"),
+        ("methods", "Methods", ":material/school:", "read"),
+        ("about_networks_data", "Networks and data", ":material/account_tree:", "read"),
+    ),
+    "Run": (
+        ("train", "Train", ":material/play_arrow:", "launch"),
+        ("runs", "Runs", ":material/list:", "read"),
+        ("run", "Run", ":material/monitoring:", "read"),
+        ("server", "Server", ":material/dns:", "server"),
+    ),
+    "Compare": (
+        ("compare", "Compare", ":material/stacked_line_chart:", "read"),
+        ("race", "Race", ":material/flag:", "read"),
+    ),
+}  # group -> file, title, icon, the action that the page is for
+HIDDEN = ("run",)  # reached from others
 _up = False  # whether this process has called st.navigation
 
 
 def navigation() -> StreamlitPage:
-    """Draw title, logo and navigation, and return the page that the URL asks for."""
+    """Draw title, logo, navigation and who is signed in, and return the page that the URL asks for.
+
+    Only pages for which who asks has the role are there. Whoever may not read finds one page at every address.
+    """
     global _up
     # a picture of our own: for a page's icon as the tab's picture Streamlit would ask a foreign host
     st.set_page_config(page_title="KD Explorer", page_icon=HERE / "icon.svg", layout="wide")
     st.logo(HERE / "logo.svg", size="large", icon_image=HERE / "icon.svg")
-    page = st.navigation(
-        {
-            "Learn": [
-                st.Page("pages/home.py", title="Home", icon=":material/home:", default=True),
-                st.Page("pages/methods.py", title="Methods", icon=":material/school:"),
-                st.Page("pages/about_networks_data.py", title="Networks and data", icon=":material/account_tree:"),
-            ],
-            "Run": [
-                st.Page("pages/train.py", title="Train", icon=":material/play_arrow:"),
-                st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
-                st.Page("pages/run.py", title="Run", icon=":material/monitoring:", visibility="hidden"),
-            ],
-            "Compare": [
-                st.Page("pages/compare.py", title="Compare", icon=":material/stacked_line_chart:"),
-                st.Page("pages/race.py", title="Race", icon=":material/flag:"),
-            ],
-        },
-        expanded=True,
-    )
+    closed = entrance.closed()
+    if closed:
+        addresses = [name for group in FILES.values() for name, *_ in group if name != "home"]
+        others = [st.Page(closed, title="KD Explorer", url_path=name, visibility="hidden") for name in addresses]
+        page = st.navigation([st.Page(closed, title="KD Explorer", default=True), *others], position="hidden")
+    else:
+        page = st.navigation({title: _pages(group) for title, group in FILES.items()}, expanded=True)
     _up = True
+    if not who.faults():
+        entrance.card()
     return page
 
 
+def _pages(group: tuple[tuple[str, str, str, str], ...]) -> list[StreamlitPage]:
+    return [
+        st.Page(
+            f"pages/{name}.py", title=title, icon=icon, default=name == "home",
+            visibility="hidden" if name in HIDDEN else "visible",
+        )
+        for name, title, icon, action in group
+        if who.may(action)
+    ]  # fmt: skip
+
+
 def ensure() -> None:
-    """Start over inside the frame if this page was run by itself.
+    """Start over inside the frame if this page was run by itself; let nobody pass who may not read.
 
     Until st.navigation was called once in a process, Streamlit takes a folder ``pages`` for an app of the old kind and runs
     the file that the URL names without app.py: a link would be the first thing that a fresh server shows, bare.
@@ -52,3 +76,4 @@ def ensure() -> None:
     if not _up:
         navigation()
         st.rerun()
+    who.demand("read")

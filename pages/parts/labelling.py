@@ -1,6 +1,6 @@
 """Tags and notes of runs: shown, changed, given to many at once.
 
-Reads: rows of the store. Writes: run folders, through ``kdengine.labels``. Never: specs; the store's tables themselves.
+Reads: rows of the store. Writes: labels, through ``actions_kept``. Never: specs; the store's tables themselves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from kdengine import labels
 from kdengine.spec import RunSpec
-from pages.parts import blocks, fetch, pulse, state, words
+from pages.parts import actions_kept, blocks, fetch, state, who, words
 
 RULE = "Letters, digits and _ - . : without blanks; type a new one or choose"
 LONGEST = next(m.max_length for m in RunSpec.model_fields["note"].metadata if hasattr(m, "max_length"))
@@ -25,7 +24,8 @@ def line(row: dict[str, Any]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for tag in tags:
             st.badge(tag, color="gray", icon=":material/label:")
-        _edit(str(row["run_id"]), tags, note)
+        if who.may("label", None if words.missing(row["owner"]) else str(row["owner"])):
+            _edit(str(row["run_id"]), tags, note)
     if note:
         st.markdown(words.escaped(note).replace("\n", "  \n"))
     _faults()
@@ -60,19 +60,15 @@ def _tags(label: str, known: Sequence[str], chosen: list[str], key: str) -> None
 
 
 def _label(run_id: str, place: str) -> None:
-    labels.write(fetch.folder(run_id), tags=st.session_state[f"tags-{place}"], note=st.session_state[f"note-{place}"])
+    actions_kept.label(run_id, st.session_state[f"tags-{place}"], st.session_state[f"note-{place}"])
 
 
 def _tag(ids: list[str]) -> None:
-    add, remove = st.session_state["tags-to-add"], st.session_state["tags-to-remove"]
-    labels.checked(add, "")  # before the first run is touched
-    for run_id in ids:
-        labels.retag(fetch.folder(run_id), add=add, remove=remove)
+    actions_kept.tag(ids, st.session_state["tags-to-add"], st.session_state["tags-to-remove"])
 
 
 def _try(act: Callable[[], None]) -> None:
     state.attempt(act, "labels")
-    pulse.of().store.take_in()
 
 
 def _faults() -> None:

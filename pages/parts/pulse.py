@@ -46,11 +46,15 @@ _running: list[Pulse] = []  # one in a server; tests have several
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that went wrong behind the pages: when, while doing what, and the problems in three parts."""
+    """Something that went wrong behind the pages: when, while doing what, and the problems in three parts.
+
+    ``who`` asked for it, see ``Person.asker``; "" = nobody: the server does it by itself.
+    """
 
     at: datetime
     doing: str
     problems: tuple[Problem, ...]
+    who: str = ""
 
 
 @dataclass(slots=True)
@@ -108,11 +112,14 @@ class Pulse:
             self._guarded("starting the nightly backup", self._back_up)
         self.beaten_at = time.monotonic()
 
-    def ask(self, key: str, doing: str, what: Callable[[], Any]) -> None:
-        """Do ``what`` soon, off the page's thread. ``key`` names it: asking again while it is under way does nothing."""
+    def ask(self, key: str, doing: str, what: Callable[[], Any], who: str = "") -> None:
+        """Do ``what`` soon, off the page's thread. ``key`` names it: asking again while it is under way does nothing.
+
+        ``who`` asks is told if it fails.
+        """
         if key not in self.pending:
             self.pending[key] = doing
-            self._hands.submit(self._do, key, doing, what)
+            self._hands.submit(self._do, key, doing, what, who)
 
     def period_s(self, session: str) -> float:
         """Return how often a live page of ``session`` may redraw: every 2 s, slower the more all who look cost together."""
@@ -157,26 +164,27 @@ class Pulse:
             self._backup_look_at = time.monotonic() + BACKUP_LOOK_S
             nightly.tick(self.home)
 
-    def _do(self, key: str, doing: str, what: Callable[[], Any]) -> None:
+    def _do(self, key: str, doing: str, what: Callable[[], Any], who: str) -> None:
         try:
-            self._guarded(doing, what)
+            self._guarded(doing, what, who)
             self._guarded("taking in results", self.store.take_in)
         finally:
             self.pending.pop(key, None)
 
-    def _guarded(self, doing: str, what: Callable[[], Any]) -> None:
+    def _guarded(self, doing: str, what: Callable[[], Any], who: str = "") -> None:
         try:
             what()
         except KdError as error:
-            self._note(doing, error.problems)
+            self._note(doing, error.problems, who)
         except Exception as error:  # whatever it is, the thread must beat on and the page must say it
             log.exception("while %s", doing)
             problem = Problem("", f"{type(error).__name__}: {error}", "no fault", "look into the server's log; it is tried again")
-            self._note(doing, (problem,))
+            self._note(doing, (problem,), who)
 
-    def _note(self, doing: str, problems: tuple[Problem, ...]) -> None:
-        if not (self.troubles and (self.troubles[-1].doing, self.troubles[-1].problems) == (doing, problems)):
-            self.troubles.append(Trouble(datetime.now(UTC), doing, problems))
+    def _note(self, doing: str, problems: tuple[Problem, ...], who: str) -> None:
+        last = self.troubles[-1] if self.troubles else None
+        if last is None or (last.doing, last.problems, last.who) != (doing, problems, who):
+            self.troubles.append(Trouble(datetime.now(UTC), doing, problems, who))
 
 
 @st.cache_resource(show_spinner=False, on_release=lambda pulse: pulse.close())

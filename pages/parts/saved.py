@@ -1,6 +1,6 @@
 """Saved views: keep what is chosen on a page under a name, open what somebody kept, copy the exact link.
 
-Reads: the page's URL, the home's views. Writes: the home's views, when asked. Never: what a view shows.
+Reads: the page's URL, the home's views. Writes: the home's views, when asked, through ``actions_kept``. Never: what a view shows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import streamlit as st
 from kdengine import views
 from kdengine.errors import KdError, Problem
 from kdengine.views import View
-from pages.parts import pulse, state
+from pages.parts import actions_kept, pulse, state, who
 
 RENAMING = "-renaming"  # after the name of a place in the session: the view whose new name is being typed there
 LONGEST = 6000  # characters after the "?" that browsers and proxies take; a longer view is opened by its name
@@ -44,7 +44,7 @@ def draw(title: str, show: Show) -> None:
             show(error.problems, "Saved views cannot be shown")
         else:
             save(name_for(title, chosen), urlencode(chosen, doseq=True), "views", "Save this view")
-            st.markdown("**Saved views**" if held else ":gray[Views that you or others save are listed here.]")
+            st.markdown("**Saved views**" if held else ":gray[Views that are saved are listed here, for everybody.]")
             listed(held, "views")
         st.markdown("**Link to this view**")
         st.code(link(state.page(), urlencode(chosen, doseq=True)), language=None, wrap_lines=True)
@@ -68,10 +68,13 @@ def _tidy(name: str) -> str:
 
 
 def save(name: str, query: str, place: str, label: str) -> None:
-    """Draw the form that keeps ``query`` of this page, ``name`` to begin with; a fault is left for ``state.fault(place)``.
+    """Draw the form that keeps ``query`` of this page, ``name`` to begin with; a fault is left for ``state.fault(place)``. Nothing
+    for who may not save.
 
     ``place``: a name of this form and of the list beside it, one per page; ``label``: of its button.
     """
+    if not who.may("save-view"):
+        return
     key = f"{place}-name-{query}"
     with st.form(f"save-{key}", border=False):
         st.text_input("Name", name, max_chars=NAMED, key=key)
@@ -88,12 +91,13 @@ def listed(held: Iterable[View], place: str) -> None:
             # a link of the browser, not of Streamlit: inside the session a page would keep what the view does not name
             href, name = html.escape(address(view)), html.escape(view.name)
             st.html(f'<a href="{href}" target="_self" style="color: inherit">{name}</a>', width="stretch")
-            key = f"{place}-edit-{view.name}"
-            st.menu_button(
-                "Edit", ["Rename", "Delete"], type="tertiary", key=key, help=f"Rename or delete {view.name}",
-                on_click=state.attempt, args=(functools.partial(_edited, view.name, place, key), place),
-            )  # fmt: skip
-        if st.session_state.get(place + RENAMING) == view.name:
+            key, changes = f"{place}-edit-{view.name}", who.may("change-view", view.owner)
+            if changes:
+                st.menu_button(
+                    "Edit", ["Rename", "Delete"], type="tertiary", key=key, help=f"Rename or delete {view.name}",
+                    on_click=state.attempt, args=(functools.partial(_edited, view.name, place, key), place),
+                )  # fmt: skip
+        if changes and st.session_state.get(place + RENAMING) == view.name:
             with st.form(f"{place}-rename-{view.name}", border=False):
                 st.text_input("New name", view.name, max_chars=NAMED, key=f"{place}-new-name-{view.name}")
                 act = functools.partial(_renamed, view.name, place)
@@ -106,16 +110,16 @@ def address(view: View) -> str:
 
 
 def _saved(key: str, page: str, query: str) -> None:
-    views.save(pulse.of().home, _tidy(st.session_state[key]), page, query)
+    actions_kept.save_view(_tidy(st.session_state[key]), page, query)
 
 
 def _edited(name: str, place: str, key: str) -> None:
     if st.session_state[key] == "Delete":
-        views.delete(pulse.of().home, name)
+        actions_kept.delete_view(name)
     else:
         st.session_state[place + RENAMING] = name
 
 
 def _renamed(name: str, place: str) -> None:
-    views.rename(pulse.of().home, name, _tidy(st.session_state[f"{place}-new-name-{name}"]))
+    actions_kept.rename_view(name, _tidy(st.session_state[f"{place}-new-name-{name}"]))
     del st.session_state[place + RENAMING]

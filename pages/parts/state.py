@@ -17,7 +17,7 @@ from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from kdengine import errors
 from kdengine.errors import KdError, Problem
-from pages.parts import pulse
+from pages.parts import pulse, who
 
 Tell = Callable[[list[Problem], bool], None]
 IDLE_S = 10.0
@@ -248,6 +248,8 @@ def live(body: Callable[[], None], *, busy: bool, paused: bool = False) -> None:
 
     @functools.wraps(body)
     def part() -> None:
+        if _by_itself() and not who.may("read"):
+            st.rerun(scope="app")
         began = time.thread_time()
         body()
         if busy and every and _by_itself():

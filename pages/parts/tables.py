@@ -61,6 +61,7 @@ RUNS: dict[str, Column] = {
     "Suite": Column("text", "group of runs launched together"),
     "Tags": Column("list", "words to find the run by"),
     "Note": Column("text", "what somebody wrote about the run"),
+    "Owner": Column("text", "who launched it"),
     "Launched": Column("text", "when the run was launched"),
     "Run": Column("text", "name of the run and of its folder"),
 }
@@ -70,7 +71,7 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
     """Return the table of runs, one row per row of ``frame`` (as ``queries.runs`` returns them), statuses in words and, where
     there are not too many, in colour.
 
-    Tags and notes are left out where no run has any.
+    Tags, notes and owners are left out where no run has any.
     """
     moment = now or datetime.now(UTC)
     shown = pd.DataFrame(
@@ -87,11 +88,12 @@ def runs(frame: pd.DataFrame, *, leave_out: tuple[str, ...] = (), now: datetime 
             "Suite": [s if not words.missing(s) else "" for s in frame["suite"]],
             "Tags": [list(tags) for tags in frame["tags"]],
             "Note": frame["note"].fillna("").to_list(),
+            "Owner": [o if not words.missing(o) else "" for o in frame["owner"]],
             "Launched": [words.ago(at, moment) for at in frame["created_at"]],
             "Run": frame["run_id"].to_list(),
         }
     )
-    unused = [name for name in ("Tags", "Note") if not shown[name].astype(bool).any()]
+    unused = [name for name in ("Tags", "Note", "Owner") if not shown[name].astype(bool).any()]
     leave_out = (*leave_out, *unused)
     shown = shown.drop(columns=list(leave_out))
     long = {name: replace(RUNS[name], width=fitting(shown[name])) for name in ("Method", "Data") if name in shown}
@@ -197,6 +199,7 @@ def _marks(means: pd.Series, stds: pd.Series) -> list[str]:
 
 # fields of a run -> what people call them
 MACHINE = {
+    "owner": "Launched by",
     "device": "Device",
     "device_name": "Processor",
     "precision": "Precision",

@@ -12,13 +12,14 @@ from typing import Any
 
 import streamlit as st
 from streamlit.auth_util import is_authlib_installed
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from kdengine import access, hosting
 from kdengine.access import NotAllowed as NotAllowed
 from kdengine.access import People, Person, Role
 from kdengine.errors import HomeError, KdError, Problem
 from kdengine.hosting import Hosting, Mode, SignIn
-from pages.parts import pulse, state
+from pages.parts import pulse
 
 NOBODY = Person("", Role.NOBODY)
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")  # a proxy says for whom it asks
@@ -48,7 +49,7 @@ def faults() -> tuple[Problem, ...]:
 
 def person() -> Person:
     """Return who asks. Whoever cannot be recognised without doubt is nobody, or a visitor where visitors may come."""
-    found, session = of(), state.session()
+    found, session = of(), _session()
     if found.mode is Mode.DEMO:
         return access.visitor(found, session)
     if found.sign_in is SignIn.NONE:
@@ -75,10 +76,15 @@ def demand(action: str, owner: str | None = None) -> Person:
     return asking
 
 
+def signs_in() -> bool:
+    """Say whether people sign in here."""
+    return access.signs_in(of())
+
+
 def troubles() -> tuple[Problem, ...]:
     """Return what is wrong with the list of people, for admins."""
     try:
-        access.load(pulse.of().home)
+        access.load(pulse.home_of(of()))
     except KdError as error:
         return error.problems
     return ()
@@ -86,7 +92,7 @@ def troubles() -> tuple[Problem, ...]:
 
 def providers() -> dict[str, str]:
     """Return what people can sign in with: name for ``st.login`` -> name for people; nothing where nobody signs in by OIDC."""
-    return hosting.providers(secrets()) if of().sign_in is SignIn.OIDC and of().mode is Mode.LAB else {}
+    return hosting.providers(secrets()) if signs_in() and of().sign_in is SignIn.OIDC else {}
 
 
 def secrets() -> Mapping[str, Any] | None:
@@ -133,6 +139,11 @@ def headers(name: str) -> list[str]:
 
 def _people() -> People | None:
     try:
-        return access.load(pulse.of().home)
+        return access.load(pulse.home_of(of()))
     except KdError:  # admins are told, see ``troubles``; nobody is more than a stranger meanwhile
         return None
+
+
+def _session() -> str:
+    context = get_script_run_ctx()
+    return context.session_id if context else "none"

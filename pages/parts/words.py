@@ -6,12 +6,13 @@ Reads: the catalogue of methods. Writes: nothing. Never: Streamlit, torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from kdengine import catalogue
+from kdengine.errors import Problem
 
 FIXED_SPACE = "\N{NO-BREAK SPACE}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -232,6 +233,15 @@ def leads(board: Any) -> str:
 def escaped(text: str) -> str:
     """Escape what markdown would interpret."""
     return "".join("\\" + c if c in r"\`*_[]<>$:#|~" else c for c in text)
+
+
+def problem_list(found: Iterable[Problem], title: str) -> str:
+    """List problems in Markdown below a title, each with what was given, what is allowed, what to do."""
+    lines = (
+        f"- **{escaped(p.field or 'this')}**: given {escaped(p.given)}; allowed: {escaped(p.allowed)}. *{escaped(p.do)}*"
+        for p in found
+    )
+    return f"{title}\n\n" + "\n".join(lines)
 
 
 def notices(texts: Any) -> str:

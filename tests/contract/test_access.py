@@ -30,7 +30,7 @@ ALLOWED = {
     "launch": (MEMBERS, MEMBERS), "retry": (MEMBERS, MEMBERS),
     "stop": (MEMBERS, ADMINS), "resume": (MEMBERS, ADMINS), "label": (MEMBERS, ADMINS), "remove-run": (MEMBERS, ADMINS),
     "save-view": (MEMBERS, MEMBERS), "change-view": (MEMBERS, ADMINS), "fetch-dataset": (MEMBERS, MEMBERS),
-    "measure": (ADMINS, ADMINS), "dismiss": (ADMINS, ADMINS), "use-files": (ADMINS, ADMINS),
+    "measure": (ADMINS, ADMINS), "dismiss": (EVERYBODY, ADMINS), "use-files": (ADMINS, ADMINS),
     "people": (ADMINS, ADMINS), "server": (ADMINS, ADMINS),
 }  # fmt: skip
 WHO = {"vera": VIEWER, "mia": MEMBER, "ann": ADMIN, "nobody": NOBODY, "visitor": VISITOR, "local": LOCAL, "demo": DEMO}

@@ -15,12 +15,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kdengine import literature, replications
+from kdengine.access import Person, Role
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
 from kdengine.replications import Scale
 from kdengine.rundir import RunDir
 from kdengine.spec import RunSpec
-from pages.parts import actions, fetch, pulse
+from pages.parts import actions_kept, fetch, pulse, who
 from pages.parts.race import exporting, player
 from store.db import Store
 from store.export.race import bars, exports, lines, words
@@ -234,7 +235,7 @@ def test_the_replicated_figure_leads_to_its_race(visit: Visit, home: Home) -> No
 
 def test_the_button_asks_for_what_is_shown(visit: Visit, seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Order] = []
-    monkeypatch.setattr(actions, "export_race", lambda race: asked.append(race) or KEY)
+    monkeypatch.setattr(actions_kept, "export_race", lambda race: asked.append(race) or KEY)
     app = visit("race", format="gif", size="800x450", kind="lines", hold="3.5")
     app.button(key="export-race").click().run()
     assert not app.exception and app.query_params["export"] == KEY
@@ -247,7 +248,7 @@ def test_a_refused_export_says_why(visit: Visit, seeded: Seeded, monkeypatch: py
     def refuse(race: Order) -> str:
         raise KdError.of("2 exports that wait", "at most 2", "wait for one of them", "queue")
 
-    monkeypatch.setattr(actions, "export_race", refuse)
+    monkeypatch.setattr(actions_kept, "export_race", refuse)
     app = visit("race")
     app.button(key="export-race").click().run()
     assert "Nothing was exported" in said(app) and "wait for one of them" in said(app)
@@ -297,13 +298,12 @@ def test_an_export_on_its_way_can_be_followed_and_stopped(
     visit: Visit, seeded: Seeded, standing: dict[str, Export], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[str] = []
-    monkeypatch.setattr(actions, "stop_export", stopped.append)
+    monkeypatch.setattr(actions_kept, "stop_export", stopped.append)
+    monkeypatch.setattr(who, "person", lambda: Person("", Role.VIEWER, session="me"))
     standing[KEY] = Export(KEY, "waiting", order(), ("somebody else",), position=3)
     app = visit("race", export=KEY)
     (bar,) = app.get("progress")
     assert bar.proto.text == "Waiting for its turn, 2 exports before it" and "Stop" not in labels(app)
-    me = "pages.parts.race.exporting.state.session"
-    monkeypatch.setattr(me, lambda: "me")
     standing[KEY] = Export(KEY, "drawing", order(), ("me",), step="draw", share=0.45, left_s=3.2)
     app = visit("race", export=KEY)
     (bar,) = app.get("progress")
@@ -337,7 +337,7 @@ def test_earlier_exports_are_opened_and_removed(
     for n in range(8):
         standing[f"{n:020d}"] = done(tmp_path, key=f"{n:020d}")
     removed: list[str] = []
-    monkeypatch.setattr(actions, "remove_export", removed.append)
+    monkeypatch.setattr(actions_kept, "remove_export", removed.append)
     app = visit("race")
     assert labels(app).count("Open") == 6
     app.toggle(key="all-exports").set_value(True).run()

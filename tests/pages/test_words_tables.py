@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 def runs_frame(**change: object) -> pd.DataFrame:
     row = {"run_id": "r1", "method": "kd", "dataset": "digits", "student": "resnet8", "teacher": "resnet20", "seed": 1,
-           "suite": None, "tags": ["x"], "note": "",
+           "suite": None, "tags": ["x"], "note": "", "owner": None,
            "status": "running", "epochs": 10, "epoch": 4, "best_top1_frac": 0.5, "created_at": NOW - timedelta(minutes=5),
            "position": np.nan, "expected_at": NOW + timedelta(seconds=90), "curve": [0.1, 0.5]}  # fmt: skip
     return pd.DataFrame([row | change])

@@ -2,7 +2,7 @@
 
 A missing run is trained as its method is in another column, under the protocol of the column it is missing in.
 
-Reads: requests of runs that are there. Writes: new run folders, through the runner. Never: torch before somebody presses.
+Reads: requests of runs that are there. Writes: new run folders, through ``actions``. Never: torch before somebody presses.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdengine import runner
 from kdengine.spec import TEACHER_FIELDS, RunSpec
-from pages.parts import pulse
+from pages.parts import actions
 
 KEY = "missing-runs"
 OWN = ("method", "params", "combine", "generation", "peers", "peer_inits")  # what a run has of its method, not of its column
@@ -39,14 +38,7 @@ def specs(gaps: pd.DataFrame, cells: pd.DataFrame, spec_of: Callable[[str], RunS
 
 def launch(wanted: list[RunSpec]) -> None:
     """Queue the runs, missing teachers first; faults are told at the head of the page."""
-    home = pulse.of().home
-
-    def queue() -> None:
-        from kdengine import check  # loads torch: not before somebody wants to train
-
-        runner.launch_suite(home, [check.resolve(spec) for spec in wanted])
-
-    pulse.of().ask(KEY, "queueing the missing runs", queue)
+    actions.launch_missing(KEY, wanted, again=True, resolve=True)
 
 
 def _newest(cells: pd.DataFrame, teacher: str) -> str:

@@ -19,7 +19,7 @@ from kdengine import datasets, literature, replications, runner
 from kdengine.replications import QUICK, Replication, Scale, Trial
 from kdengine.slots import is_small
 from kdengine.spec import RECIPES
-from pages.parts import actions, blocks, charts, fetch, launching, plan, pulse, state, tables, words
+from pages.parts import actions, blocks, buttons, charts, fetch, launching, plan, pulse, state, tables, who, words
 from pages.parts.compare import replication_words, selection
 from store.compare import replicate
 from store.compare.replicate import Progress, Verdict
@@ -190,7 +190,7 @@ def _train(wanted: Wanted, progress: Progress) -> None:
     if actions.pending(key):
         st.button("Queueing runs …", key="replicate-train", disabled=True, icon=":material/hourglass_top:")
         return
-    if not progress.missing:
+    if not progress.missing or not who.may("launch"):
         return
     first = [trial for trial in wanted.teachers if _lacks(trial, progress)]
     what = words.count(len(progress.missing), "run") + (f" and {words.count(len(first), 'teacher')}" if first else "")
@@ -211,7 +211,7 @@ def _lacks(teacher: Trial, progress: Progress) -> bool:
 
 
 def _resume(wanted: Wanted, progress: Progress) -> None:
-    key, ids = f"resume-{wanted.suite}", progress.ids(replicate.STOPPED)
+    key, ids = f"resume-{wanted.suite}", _own("resume", progress.ids(replicate.STOPPED))
     waits = actions.pending(key)
     label = f"Resume {words.count(len(ids), 'run')}" + (" …" if waits else "")
     if ids and st.button(label, icon=":material/resume:", key="replicate-resume", disabled=waits):
@@ -223,11 +223,17 @@ def _stop(wanted: Wanted, progress: Progress) -> None:
     """Stop what was launched from here; what waits before what runs, so that no freed place is filled again."""
     key = f"stop-{wanted.suite}"
     ids = [*progress.ids(("waiting", "queued"), wanted.suite)[::-1], *progress.ids(("running",), wanted.suite)[::-1]]
-    waits = actions.pending(key)
+    ids, waits = _own("stop", ids), actions.pending(key)
     label = f"Stop {words.count(len(ids), 'run')}" + (" …" if waits else "")
     if ids and st.button(label, icon=":material/stop:", key="replicate-stop", disabled=waits):
         actions.stop_all(key, ids)
         st.rerun()
+
+
+def _own(action: str, ids: list[str]) -> list[str]:
+    """Return the runs that who asks may do something to, in the same order."""
+    allowed = set(buttons.own(fetch.runs(ids=tuple(ids)), action)["run_id"]) if ids else set()
+    return [run_id for run_id in ids if run_id in allowed]
 
 
 def _curves(wanted: Wanted, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from pages.parts import actions, blocks, fetch, state, tables, words
+from pages.parts import actions, blocks, fetch, state, tables, who, words
 from pages.parts.compare import findings, grid, missing
 from pages.parts.compare.selection import Chosen
 from store.compare.pivot import Pivot
@@ -103,10 +103,10 @@ def _missing(chosen: Chosen, pivot: Pivot) -> None:
     shown = where[:5] + ([f"{len(where) - 5} more"] if len(where) > 5 else [])
     st.markdown(f"**Missing:** {words.listed(shown)}.")
     runs = sum(len(missing.seeds_of(pivot.cells, column)) for column in free["column"])
+    label = f"Train what is missing ({words.count(runs, 'run')}, {_time(chosen, runs)})"
     if actions.pending(missing.KEY):
         st.button("Queueing runs …", key="train-missing", disabled=True, icon=":material/hourglass_top:")
-    elif st.button(f"Train what is missing ({words.count(runs, 'run')}, {_time(chosen, runs)})", key="train-missing",
-                   icon=":material/play_arrow:"):  # fmt: skip
+    elif who.may("launch") and st.button(label, key="train-missing", icon=":material/play_arrow:"):
         missing.launch(missing.specs(free, pivot.cells, lambda run_id: fetch.folder(run_id).read_request().spec, chosen.suite))
         st.rerun()
 

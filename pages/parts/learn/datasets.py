@@ -1,7 +1,7 @@
 """The tab on data: what the images are, why more classes are harder, what lies on this disk and how to bring the rest here.
 
 Reads: the register of datasets, decoded images through ``kdengine.pictures``, the store through ``fetch``. Writes: nothing;
-starts and stops downloads through ``kdengine.fetching``. Never: torch, a download in the app's process.
+starts and stops downloads through ``actions_kept``. Never: torch, a download in the app's process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import streamlit as st
 
 from kdengine import datasets, fetching, pictures
 from kdengine.datasets import DatasetCard
-from pages.parts import blocks, pulse, state, words
+from pages.parts import actions_kept, blocks, pulse, state, who, words
 from pages.parts.learn import figures, networks
 
 EASY, HARD = "cifar10", "cifar100"  # the pair that the field compares on
@@ -189,11 +189,10 @@ def _problems(card: DatasetCard, now: fetching.View) -> None:
 
 
 def _where(card: DatasetCard, now: fetching.View, place: str) -> None:
-    home = pulse.of().home
     if now.state == "fetching":
         st.progress(now.share, text=how_far(now, card))
-        if st.button("Stop", key=f"stop-{place}-{card.key}", icon=":material/stop:"):
-            pulse.of().ask(f"stop-{card.key}", f"stopping {card.key}", lambda: fetching.cancel(home, card.key))
+        if who.may("fetch-dataset") and st.button("Stop", key=f"stop-{place}-{card.key}", icon=":material/stop:"):
+            actions_kept.stop_fetching(card.key)
         return
     if now.state == "here":
         st.markdown(f":green[✓ on this disk]&ensp;:gray[{taken(card)}]")
@@ -204,12 +203,12 @@ def _where(card: DatasetCard, now: fetching.View, place: str) -> None:
 
 def offer(card: DatasetCard, now: fetching.View, place: str) -> None:
     """Draw the button that fetches or decodes a dataset, where there is something left to do."""
-    if now.state == "here" and (now.decoded or place != "samples"):
+    if (now.state == "here" and (now.decoded or place != "samples")) or not who.may("fetch-dataset"):
         return
     word = "Try again" if now.problems else "Show samples" if now.state == "here" else f"Fetch {words.size(card.download_mib)}"
     icon = ":material/refresh:" if now.problems else ":material/image:" if now.state == "here" else ":material/download:"
     if st.button(word, key=f"fetch-{place}-{card.key}", icon=icon):
-        fetching.start(pulse.of().home, card.key)
+        actions_kept.fetch_dataset(card.key)
         st.rerun(scope="app")
 
 
@@ -235,7 +234,9 @@ def taken(card: DatasetCard) -> str:
 
 
 def your_own() -> None:
-    """Say how to add a dataset of one's own."""
+    """Say how to add a dataset of one's own, to who looks after the server: its folders are registered there."""
+    if not who.may("server"):
+        return
     st.subheader("Add your own", anchor=False)
     st.markdown("Any folder of images can be learnt from. Nothing is copied: the name points to where the files lie.")
     left, right = st.columns(2, gap="large")

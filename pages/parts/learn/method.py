@@ -14,7 +14,7 @@ import streamlit as st
 
 from kdengine import anatomy
 from kdengine.catalogue import Label
-from pages.parts import blocks, charts, fetch, state, tables, words
+from pages.parts import blocks, charts, fetch, state, tables, who, words
 from pages.parts.compare import findings, selection
 from pages.parts.learn import diagram, evidence, reading, wall
 
@@ -39,7 +39,8 @@ def head(label: Label) -> None:
 
 def _train(label: Label) -> None:
     title = "**Train with this method**"
-    st.page_link("pages/train.py", label=title, icon=":material/play_arrow:", query_params={"method": label.key})
+    if who.may("launch"):
+        st.page_link("pages/train.py", label=title, icon=":material/play_arrow:", query_params={"method": label.key})
 
 
 def story(label: Label) -> None:

@@ -15,7 +15,7 @@ import streamlit as st
 from kdengine import errands, sizes
 from kdengine import latency as measurement
 from kdengine.spec import RunSpec
-from pages.parts import blocks, fetch, pulse, state, words
+from pages.parts import actions_kept, blocks, fetch, pulse, state, who, words
 from pages.parts.learn import figures
 
 ALONE = RunSpec.model_fields["teacher_method"].default  # the method of a network that learns from labels alone
@@ -130,7 +130,8 @@ def against(networks: pd.DataFrame, own: pd.DataFrame, printed: pd.DataFrame) ->
         x = state.choice(st.segmented_control, "Against", titles, name="against", default="depth", required=True, wrap=True)
     frame = figures.joined(networks, own, printed, dataset).dropna(subset=["own_frac", "printed_frac"], how="all")
     if frame[x].isna().all():
-        st.markdown("Latency has not been measured on this machine yet. The button below does it.")
+        advice = " The button below does it." if who.may("measure") else ""
+        st.markdown(f"Latency has not been measured on this machine yet.{advice}")
         return dataset
     families = list(dict.fromkeys(networks["family"]))
     blocks.chart(figures.accuracy_against(frame, x, families), "network-accuracy", alt=f"Test accuracy over {titles[x]}")
@@ -152,14 +153,16 @@ def measuring(measured: Any) -> None:
         if now.going:
             left, right = st.columns([4, 1], vertical_alignment="bottom")
             left.progress(now.share, text=_how_far(now))
-            if right.button("Stop", key="stop-latency", icon=":material/stop:", width="stretch"):
-                pulse.of().ask("stop-latency", "stopping the measurement", lambda: errands.cancel(home, measurement.ERRAND))
+            if who.may("measure") and right.button("Stop", key="stop-latency", icon=":material/stop:", width="stretch"):
+                actions_kept.stop_measuring()
+            return
+        if not who.may("measure"):
             return
         blocks.problems(now.problems, "The measurement did not end well")
         seconds = words.duration(measured.took_s if measured else measurement.ABOUT_S)
         word = "Try again" if now.problems else "Measure again" if measured else "Measure on this machine"
         if st.button(f"{word} (about {seconds})", key="measure-latency", icon=":material/timer:"):
-            errands.start(home, measurement.ERRAND)
+            actions_kept.measure_networks()
             st.rerun(scope="app")
 
     state.live(body, busy=busy)

@@ -15,7 +15,7 @@ import streamlit as st
 from kdengine import catalogue
 from kdengine.errors import KdError
 from kdengine.rundir import RunDir
-from pages.parts import actions, blocks, fetch, pulse, state, tables, words
+from pages.parts import actions, blocks, fetch, pulse, state, tables, who, words
 from pages.parts.learn import pictures, tiles
 
 DRAWS = 6  # different sets of images offered
@@ -66,6 +66,9 @@ def _nothing(key: str) -> None:
     """Say what will be here, and what to press."""
     with st.container(border=True, horizontal_alignment="center", gap="small"):
         st.markdown("Two trained networks will look at real images here, and you turn the knobs.", text_alignment="center")
+        if not who.may("launch"):
+            st.caption("A member of the lab has to train them first.")
+            return
         if actions.pending("demo") or len(fetch.active()):
             st.caption("What trains now will be here when it has finished.")
         elif st.button("Run the demo (CPU is enough)", type="primary", icon=":material/play_arrow:", key="play-demo"):

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from kdengine.errors import Problem
-from pages.parts import actions, blocks, fetch, state, words
+from pages.parts import actions_kept, blocks, fetch, state, who, words
 from pages.parts.race.looks import FORMATS
 from store.export.race import bounds
 from store.export.race.exports import About, Export
@@ -84,6 +84,9 @@ def file_name(order: Order) -> str:
 
 def _button(order: Order) -> None:
     format_ = order.options.format
+    if not who.may("export"):
+        st.caption("Files cannot be exported on this server. On a machine of your own they can.")
+        return
     if format_ == "mp4" and not fetch.has_ffmpeg():
         st.info(NO_FFMPEG, icon=":material/info:")
         return
@@ -103,7 +106,7 @@ def _roughly(mib: float) -> str:
 
 
 def _ask(order: Order) -> None:
-    st.query_params["export"] = actions.export_race(order)
+    st.query_params["export"] = actions_kept.export_race(order)
 
 
 # ---- what became of it --------------------------------------------------------------------------------------------------------
@@ -122,10 +125,10 @@ def _over(export: Export) -> None:
 def _on_its_way(export: Export) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(export.share if export.step == "draw" else float(export.step == "finish"), text=_sentence(export))
-        if not export.asked_by(state.session()):
+        if not who.may("stop-export", actions_kept.asker_of(export)):
             return
         if st.button("Stop", icon=":material/stop:", key="stop-export", width="content"):
-            actions.stop_export(export.key)
+            actions_kept.stop_export(export.key)
             st.query_params.pop("export", None)
             st.rerun(scope="app")
 
@@ -147,7 +150,7 @@ def _made(export: Export) -> None:
     alt = f"{order.title}, {order.subtitle}"
     with st.container(border=True):
         if made.format == "mp4":
-            own = export.asked_by(state.session())  # moves by itself where it was asked for, not where a link leads to it
+            own = export.asked_by(who.person().asker)  # moves by itself where it was asked for, not where a link leads to it
             st.video(content, format=MIMES["mp4"], loop=True, muted=True, autoplay=own, alt=alt)
         else:
             st.image(content, alt=alt, width="stretch")

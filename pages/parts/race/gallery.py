@@ -10,7 +10,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import actions, blocks, fetch, state, words
+from pages.parts import actions_kept, blocks, fetch, state, who, words
 from pages.parts.race import exporting
 from store.export.race.exports import Export
 
@@ -46,10 +46,11 @@ def _card(export: Export) -> None:
     with st.container(horizontal=True, gap="small"):
         st.button("Open", key=f"open-{export.key}", on_click=_open, args=(export.key,), type="tertiary")
         exporting.take(export, "Download", f"take-{export.key}", type="tertiary")
-        st.button(
-            "Remove", key=f"remove-{export.key}", type="tertiary", on_click=state.attempt,
-            args=(functools.partial(_remove, export.key), NAME),
-        )  # fmt: skip
+        if who.may("remove-export", actions_kept.only_asker(export)):
+            st.button(
+                "Remove", key=f"remove-{export.key}", type="tertiary", on_click=state.attempt,
+                args=(functools.partial(_remove, export.key), NAME),
+            )  # fmt: skip
 
 
 def _open(key: str) -> None:
@@ -57,6 +58,6 @@ def _open(key: str) -> None:
 
 
 def _remove(key: str) -> None:
-    actions.remove_export(key)
+    actions_kept.remove_export(key)
     if state.chosen("export") == key:
         st.query_params.pop("export")

@@ -74,9 +74,9 @@ class Export:
 # ---- the queue -----------------------------------------------------------------------------------------------------------------
 
 
-def ask(home: Home, order: Order, who: str) -> str:
+def ask(home: Home, order: Order, who: str, most: int | None = WAITING_EACH) -> str:
     """Put an order into the queue and return its key at once. What is there already is not drawn again: one that is done is
-    used, one on its way is joined; one that failed is tried again.
+    used, one on its way is joined; one that failed is tried again. ``most``: how many of ``who`` may wait; None = as many as fit.
 
     Raises:
         KdError: the order is beyond the bounds, too many wait, nothing can be written: every fault, with what to change.
@@ -91,7 +91,7 @@ def ask(home: Home, order: Order, who: str) -> str:
         elif asked is not None and state != "failed":
             shelf.put(folder, replace(asked, who=tuple(dict.fromkeys((*asked.who, who)))))
         else:
-            if faults := [*bounds.faults(order), *_crowd(home, who)]:
+            if faults := [*bounds.faults(order), *_crowd(home, who, most)]:
                 raise KdError(*faults)
             _place(home, folder, Asked(order, (who,), now()))
         _start_waiting(home)
@@ -164,11 +164,11 @@ def _place(home: Home, folder: Path, asked: Asked) -> None:
     shelf.tidy(home)
 
 
-def _crowd(home: Home, who: str) -> Iterator[Problem]:
+def _crowd(home: Home, who: str, most: int | None) -> Iterator[Problem]:
     waiting, _ = _line(home)
     own = sum(asked.who[0] == who for _, asked in waiting)
-    if own >= WAITING_EACH:
-        allowed = f"one that is drawn and {WAITING_EACH} that wait"
+    if most is not None and own >= most:
+        allowed = f"one that is drawn and {most} that wait"
         yield Problem("queue", f"{own} exports of yours wait already", allowed, "wait until one is done, or cancel one")
     if len(waiting) >= WAITING_ALL:
         yield Problem("queue", f"{len(waiting)} exports wait on this server", f"at most {WAITING_ALL}", "try again in a minute")
