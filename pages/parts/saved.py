@@ -68,8 +68,8 @@ def _tidy(name: str) -> str:
 
 
 def save(name: str, query: str, place: str, label: str) -> None:
-    """Draw the form that keeps ``query`` of this page, ``name`` to begin with; a fault is left for ``state.fault(place)``. Nothing
-    for who may not save.
+    """Draw the form that keeps ``query`` of this page, ``name`` to begin with, for who may save; a fault is left for
+    ``state.fault(place)``.
 
     ``place``: a name of this form and of the list beside it, one per page; ``label``: of its button.
     """
