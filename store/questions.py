@@ -27,8 +27,8 @@ OPEN_PER_PERSON = 4  # one that runs and three that wait
 MOST_WAITING = 40
 KEPT_S = 15 * 60.0
 KEPT = 40
-KEPT_BYTES = 256 << 20
-MOST_BYTES = 16 << 20
+KEPT_BYTES = 128 << 20
+MOST_BYTES = 32 << 20  # of one answer: it costs the server no more than 70 MiB while it is read
 
 
 @dataclass(frozen=True, slots=True)

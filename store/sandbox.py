@@ -134,7 +134,7 @@ def _ended_early(reply: Reply, order: Order, interrupted: bool = False) -> Query
         return _error(f"a statement that ran longer than {limit}", f"statements of at most {limit}", do)
     if reply.late:
         return _error("a statement whose process did not start in time", "a machine with time to spare", "run it again")
-    return _broken("was killed" if reply.code == -9 else f"ended with code {reply.code}")
+    return _broken("was killed" if reply.code == -9 else f"broke down (code {reply.code})")
 
 
 def _broken(how: str) -> QueryError:

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 _INTEGER = re.compile(r"^U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)$")
-_TEXT = ("VARCHAR", "ENUM", "UUID", "DATE", "TIME", "INTERVAL", "BLOB", "BIT")
 
 
 class Unreadable(Exception):
@@ -76,6 +75,8 @@ def _together(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
 
 
 def _column(values: list[Any], kind: str) -> Any:
+    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "VARIANT")):
+        return pd.Series(values, dtype="object")
     missing = any(value is None for value in values)
     if _INTEGER.match(kind):
         return _whole_numbers(values, kind, missing)
@@ -85,9 +86,13 @@ def _column(values: list[Any], kind: str) -> Any:
         return pd.array(values, dtype="boolean" if missing else "bool")
     if kind.startswith("TIMESTAMP"):
         return _moments(values)
-    if kind.startswith(_TEXT) and not kind.endswith("]"):
-        return pd.array([None if value is None else str(value) for value in values], dtype="str")
-    return pd.Series(values, dtype="object")
+    if kind == '"NULL"':
+        return pd.Series(values, dtype="object")
+    return _texts(values)
+
+
+def _texts(values: list[Any]) -> Any:
+    return pd.array([None if value is None else str(value) for value in values], dtype="str")
 
 
 def _whole_numbers(values: list[Any], kind: str, missing: bool) -> Any:
@@ -103,7 +108,7 @@ def _moments(values: list[Any]) -> Any:
     try:
         found = pd.to_datetime(pd.Series(values, dtype="object"), format="ISO8601", utc=True)
     except (ValueError, OverflowError):  # the year 290000: a moment to DuckDB, text to all others
-        return pd.array([None if value is None else str(value) for value in values], dtype="str")
+        return _texts(values)
     return found.dt.tz_localize(None)
 
 

@@ -18,7 +18,7 @@ import pathlib  # noqa: F401
 import resource
 import sys
 import uuid  # noqa: F401
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import _duckdb as duckdb  # its core alone: the package around it takes four times as long to load, and is not needed
@@ -30,7 +30,7 @@ PART = 1000  # rows fetched at a time
 MOST_COLUMNS = 1000
 LONGEST_NAME = 200
 LONGEST_MESSAGE = 4000
-VALUE_BYTES = 48  # what a value costs the reader beside its text
+VALUE_BYTES, NESTED_BYTES = 16, 72  # what a value costs the reader beside its text, and one within a list or struct
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "512MB",
     "threads": "2",
@@ -43,6 +43,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "allow_persistent_secrets": "false",
     "max_expression_depth": "250",
 }
+INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 READING = {"SELECT", "MULTI"}  # MULTI: a PIVOT that looks its columns up first
 FIRST_WORDS = {"select", "from", "with", "table", "values", "pivot", "unpivot", "describe", "desc", "show", "summarize"}
 
@@ -77,7 +78,7 @@ def main() -> None:
     """Answer the request on stdin."""
     request = json.loads(sys.stdin.buffer.read())
     sys.modules["pytz"] = _Utc()  # type: ignore[assignment]
-    held = _limit(float(request["timeout_s"]))
+    held = _limit(float(request["timeout_s"]), request["app"])
     if request["handle"] is not None:
         held |= {"files": walls.only_this_file(request["handle"])}
     held |= {"calls": walls.few_calls()}
@@ -101,10 +102,11 @@ def _say(line: Any) -> None:
 # -- before the statement -------------------------------------------------------------------------------------------------
 
 
-def _limit(timeout_s: float) -> dict[str, bool]:
+def _limit(timeout_s: float, app: int) -> dict[str, bool]:
     os.environ.clear()
     os.nice(NICE)
-    held = {"ends with the app": walls.die_with_parent(), "first to go": walls.first_to_go(), "not root": walls.step_down()}
+    held = {"first to go": walls.first_to_go(), "not root": walls.step_down()}
+    held |= {"ends with the app": walls.die_with(app)}  # after stepping down, which would undo it
     limits = {resource.RLIMIT_CPU: math.ceil(2 * timeout_s) + 5, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
     if sys.platform.startswith("linux"):  # elsewhere address space is not a bound on memory
         limits[resource.RLIMIT_AS] = 2 << 30
@@ -119,9 +121,8 @@ def _open(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     con.execute("SET python_enable_replacements = false")
     # after opening: the open file stays readable, every other read and write of a file is refused, its own included
     con.execute("SET disabled_filesystems = 'LocalFileSystem'")
-    con.execute(
-        f"SET max_execution_time = {math.ceil(1000 * float(request['timeout_s']))}"
-    )  # the clean end; killing is the sure one
+    limit_ms = math.ceil(1000 * float(request["timeout_s"]))
+    con.execute(f"SET max_execution_time = {limit_ms}")  # the clean end; being killed from outside is the sure one
     con.execute(f"SET pivot_limit = {MOST_COLUMNS}")
     con.execute("SET enable_progress_bar = false")
     con.execute("SET TimeZone = 'UTC'")
@@ -141,14 +142,16 @@ def _close_off() -> None:
 
 def _answer(con: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> Iterator[Any]:
     con.execute(_one_that_reads(con, request["sql"]))
-    columns = [[str(name)[:LONGEST_NAME], str(kind)[:60]] for name, kind, *_ in con.description or ()]
+    columns = [[str(name)[:LONGEST_NAME], _kind(str(kind))] for name, kind, *_ in con.description or ()]
     if len(columns) > MOST_COLUMNS:
         raise Refused(f"{len(columns)} columns")
     yield {"columns": columns}
     left, rows_left = int(request["most_bytes"]), int(request["max_rows"])
-    plain = [_is_plain(kind) for _, kind in columns]
+    kinds = [kind for _, kind in columns]
     while rows := con.fetchmany(min(PART, rows_left + 1)):
-        block, fits, cost = _block(rows[:rows_left], plain, left)
+        block, fits, cost = _block(rows[:rows_left], kinds, left)
+        if not fits and left == int(request["most_bytes"]) and rows_left:
+            raise Refused("a row")
         if fits:
             yield block
         if fits < len(rows):
@@ -194,28 +197,33 @@ def _explained(sql: str) -> str:
 # -- the answer -----------------------------------------------------------------------------------------------------------
 
 
-def _block(rows: list[Any], plain: list[bool], most: int) -> tuple[str, int, int]:
+def _block(rows: list[Any], kinds: list[str], most: int) -> tuple[str, int, int]:
     """Return as many of the rows as cost the reader at most ``most`` bytes: as text, how many, what they cost."""
     while rows:
-        columns = zip(*rows, strict=True)
-        values = [
-            column if simple else [_plain(value) for value in column] for column, simple in zip(columns, plain, strict=True)
-        ]
-        text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
-        cost = len(text.encode("utf-8", "replace")) + VALUE_BYTES * sum(map(text.count, ",[{"))
+        columns, cost = [], VALUE_BYTES * len(rows) * len(kinds)
+        for values, kind in zip(zip(*rows, strict=True), kinds, strict=True):
+            text = json.dumps(_sendable(values, kind), separators=(",", ":"), ensure_ascii=False)
+            cost += len(text.encode("utf-8", "replace")) + NESTED_BYTES * _inner_values(text, kind)
+            columns.append(text)
         if cost <= most:
-            return text, len(rows), cost
+            return f"[{','.join(columns)}]", len(rows), cost
         rows = rows[: len(rows) // 2]
     return "", 0, 0
 
 
-def _is_plain(kind: str) -> bool:
-    return kind in ("VARCHAR", "DOUBLE", "FLOAT", "BOOLEAN") or kind.removeprefix("U") in (
-        "TINYINT",
-        "SMALLINT",
-        "INTEGER",
-        "BIGINT",
-    )
+def _kind(name: str) -> str:
+    """Return the name of a type; of a long one (all values of an enum) its begin and end."""
+    return name if len(name) <= 60 else f"{name[:50]}...{name[-5:]}"
+
+
+def _sendable(values: Sequence[Any], kind: str) -> Sequence[Any]:
+    plain = kind in ("VARCHAR", "JSON", "DOUBLE", "FLOAT", "BOOLEAN") or kind.removeprefix("U") in INTEGERS
+    return values if plain else [_plain(value) for value in values]
+
+
+def _inner_values(text: str, kind: str) -> int:
+    nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "VARIANT"))
+    return sum(map(text.count, ",[{")) if nested else 0
 
 
 def _plain(value: Any) -> Any:

@@ -55,7 +55,7 @@ def explained(sql: str, fault: dict[str, str], hidden: Iterable[str] = ()) -> Qu
     """Return the error for what the process said of ``sql``; the texts of ``hidden`` (paths) do not appear in it."""
     parts = _refused(fault.get("message", "")) if fault.get("fault") == "Refused" else _parts(sql, fault)
     given = parts.given
-    place = _place(sql, fault.get("position", ""))
+    place = _place(sql, fault.get("position", "")) or _place_of_name(sql, parts.given)
     if place is not None:
         given = f"line {place.line}, column {place.column}: {given[:MOST_TEXT]}\n{_shown(sql, place)}"
     return QueryError(Problem("sql", *(_without(text, hidden) for text in (given, parts.allowed[:2000], parts.do[:MOST_TEXT]))))
@@ -66,6 +66,13 @@ def _place(sql: str, position: str) -> Place | None:
         return None
     before = sql.encode()[: int(position)].decode("utf-8", "ignore")
     return Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def _place_of_name(sql: str, given: str) -> Place | None:
+    """Return where the name stands that is missing, if it stands in one place only."""
+    name = re.match(r"(?:column|table|function) '(\w+)'", given)
+    found = [found.start() for found in re.finditer(rf"\b{name[1]}\b", sql)] if name else []
+    return _place(sql, str(len(sql[: found[0]].encode()))) if len(found) == 1 else None
 
 
 def _shown(sql: str, place: Place) -> str:
@@ -137,10 +144,17 @@ _SAYINGS = (
      "values of the row itself", "put it after the group by, as having ..."),
     (r"Could not convert string '(?P<text>[^\n]*)' to (?P<type>\S+)", "the text {text!r} where a {type} is needed",
      "texts that read as a {type}", "correct it, or use try_cast(... as ...), which gives null instead"),
-    (r"field value out of range: \"(?P<text>.*?)\"", "{text!r}, which is no date or moment", "2026-11-21, 2026-11-21 09:30:00",
-     "correct it"),
+    (r"field (value out of range|format): \"(?P<text>.*?)\"", "{text!r}, which is no date or moment",
+     "2026-11-21, 2026-11-21 09:30:00", "correct it"),
     (r"(No function matches|Could not choose).*?['\"](?P<call>[^\s(]+\(.*?\))['\"]", "{call}: it cannot take these",
      "what the function takes, see duckdb.org/docs", "convert what it is given, for example with ::double or ::varchar"),
+    (r"More than one row returned by a subquery", "a query in brackets that gives several rows where one value is needed",
+     "queries with one row", "add limit 1, or write max(...), any_value(...)"),
+    (r"same number of result columns", "queries joined by union, except or intersect that have different numbers of columns",
+     "the same columns on both sides", "name the columns on both sides"),
+    (r"[Dd]ivision by zero", "a division by zero", "divisors that are not zero", "write nullif(..., 0) for the divisor"),
+    (r"No matching columns.*regex \"(?P<name>.*?)\"", "columns({name!r}), which matches none", "patterns that match a column",
+     "see the columns: describe runs"),
     (r"Values were not provided", "a place for a value ($1 or ?)", "complete statements", "write the value itself there"),
     (r"read-only mode", "a statement that changes the results", _REFUSED, "write a select"),
     (r"disabled (by|through) configuration|configuration has been locked|exists in the \w+ extension|LocalFileSystem",
@@ -160,7 +174,7 @@ def _refused(word: str) -> Parts:
         return Parts("an answer of which one row alone is too large", "rows of a few megabytes", "leave its largest column out")
     if word in COLUMNS:
         return Parts(f"a statement that is only the name {word!r}", READS, f"write: from {word}")
-    close = nearest(word, _WORDS)
+    close = None if word in _OTHER_WORDS else nearest(word, _WORDS)
     return Parts(f"a statement that begins with {word!r}", READS, f"did you mean {close!r}?" if close else "write a select")
 
 
@@ -187,11 +201,12 @@ def _column(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
     tables = [_tables(sql).get(of.lower(), of)] if of else list(dict.fromkeys(_tables(sql).values()))
     known = list(dict.fromkeys(column for table in tables for column in COLUMNS.get(table, ())))
     offered = fault.get("candidates", "").split(",") if fault.get("candidates") else re.findall(r'[:,] "([^"]+)"', message)
-    known = known or [item.strip() for item in offered]
+    own = [word for word in dict.fromkeys(re.findall(r"[a-z_]\w*", sql.lower())) if word not in (*_WORDS, "as", name.lower())]
+    known = known or [item.strip() for item in offered if item.strip()] or own  # names that the statement itself gives
     names = ", ".join(table for table in tables if table in COLUMNS) or "what stands after from"
     shown = ", ".join(known[:MOST_COLUMNS_SHOWN]) + (", …" if len(known) > MOST_COLUMNS_SHOWN else "")
     otherwise = f"if it is a text, write '{name}' in single quotes; else choose a column"
-    allowed = f"columns of {names}: {shown}" if known else "columns of the tables after from"
+    allowed = f"columns of {names}: {shown}"
     return Parts(f"column {name!r}", allowed, _did_you_mean(nearest(name, known), otherwise))
 
 
@@ -248,6 +263,21 @@ _WORDS = (
     "select", "from", "where", "group", "order", "limit", "having", "join", "with", "pivot", "distinct", "between", "values",
     "describe", "summarize", "explain", "union", "using", "qualify", "exclude", "replace",
 )  # fmt: skip
+_OTHER_WORDS = {
+    "insert",
+    "update",
+    "delete",
+    "set",
+    "reset",
+    "copy",
+    "create",
+    "drop",
+    "alter",
+    "attach",
+    "call",
+    "load",
+    "pragma",
+}
 _AFTER_TABLES = {
     "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural", "having",
     "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample", "offset",

@@ -24,6 +24,7 @@ from typing import Any
 START_S = 20.0  # a busy machine may take its time to start the process; this does not count against the statement
 GRACE_S = 0.5
 AT_ONCE = 2
+LONGEST_FIRST = 20_000
 # sys.path has the standard library alone until then: no folder of the user's, no hook of an installed package
 PROGRAM = "import sys; sys.path += sys.argv[1:]; from store.sandbox_child import main; main()"
 
@@ -92,7 +93,10 @@ class Process:
                 assert child.stdin is not None and child.stdout is not None
                 child.stdin.write(request)
                 child.stdin.close()
-                walls = _walls(child.stdout.readline(1000))
+                first = child.stdout.readline(LONGEST_FIRST)
+                walls = _walls(first)
+                if walls is None and first:
+                    take(first)  # what kept the process from opening the snapshot
             if walls is not None:  # the clock of the statement starts when the snapshot is open
                 with self._alarm(order.timeout_s + GRACE_S):
                     for line in _lines(child.stdout, order.most_bytes):
@@ -152,6 +156,7 @@ def _libraries() -> tuple[str, ...]:
 def _request(order: Order, snapshot: Path, handle: int) -> bytes:
     by_handle = Path(f"/proc/self/fd/{handle}").exists()
     request = {
+        "app": os.getpid(),
         "sql": order.sql,
         "timeout_s": order.timeout_s,
         "max_rows": order.max_rows,

@@ -22,9 +22,12 @@ _LINUX = sys.platform.startswith("linux")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> bool:
-    """End this process when the thread that started it ends, a killed server included."""
-    return _LINUX and _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+def die_with(parent: int) -> bool:
+    """End this process when the thread of ``parent`` that started it ends, a killed server included."""
+    held = _LINUX and _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it has gone already
+        os._exit(1)
+    return held
 
 
 def first_to_go() -> bool:

@@ -113,7 +113,7 @@ def test_limits(published: Home) -> None:
 
 
 def test_a_statement_that_kills_its_process_is_only_a_fault(published: Home) -> None:
-    with pytest.raises(sandbox.QueryError, match="ended with code|killed"):
+    with pytest.raises(sandbox.QueryError, match="broke down|killed"):
         sandbox.run("select json_transform('1', repeat('[', 100000) || '\"INT\"' || repeat(']', 100000))")
     assert sandbox.run("select 1 as one").one[0] == 1
 
