@@ -6,6 +6,7 @@ this process; takes anything in (the pulse keeps the snapshot fresh).
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -28,7 +29,8 @@ MOST_WAITING = 40
 KEPT_S = 15 * 60.0
 KEPT = 40
 KEPT_BYTES = 128 << 20
-MOST_BYTES = 32 << 20  # of one answer: it costs the server no more than 70 MiB while it is read
+MOST_BYTES = 32 << 20  # of one answer: it takes the server no more than 75 MiB while it is read
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,13 @@ class _Asked:
     began: float = 0.0
     ended: float = 0.0
     looked: float = 0.0
-    frame: pd.DataFrame | None = None
-    size: int = 0
+    found: sandbox.Answered | None = None
     problems: tuple[Problem, ...] = ()
-    snapshot_at: datetime | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its answer."""
+        return self.found.cost if self.found else 0
 
 
 class Questions:
@@ -119,10 +124,11 @@ class Questions:
                 return Question(key, "gone")
             asked.looked = time.monotonic()
             took = (asked.ended or time.monotonic()) - asked.began if asked.began else 0.0
-            cut = asked.frame is not None and bool(asked.frame.attrs["cut"])
+            frame, snapshot_at, _ = asked.found or (None, None, 0)
+            cut = frame is not None and bool(frame.attrs["cut"])
             return Question(
                 key, asked.state, asked.order.sql, self._position(asked), asked.began_at, took, asked.order.timeout_s,
-                asked.frame, cut, asked.problems, asked.snapshot_at,
+                frame, cut, asked.problems, snapshot_at,
             )  # fmt: skip
 
     def cancel(self, key: str, who: str) -> bool:
@@ -170,11 +176,10 @@ class Questions:
             )
 
     def _position(self, asked: _Asked) -> int:
-        """Return the place in the queue, as if nobody asked anything more: the first of each person, then the second."""
+        """Return the place in the queue: at worst, since whoever has one running lets the others go first."""
         if asked.state != "waiting":
             return 0
-        people = list(self._waiting)
-        mine, depth = people.index(asked.who), self._waiting[asked.who].index(asked)
+        mine, depth = list(self._waiting).index(asked.who), self._waiting[asked.who].index(asked)
         return 1 + sum(min(len(queue), depth + (place < mine)) for place, queue in enumerate(self._waiting.values()))
 
     def _take_out(self, asked: _Asked) -> None:
@@ -207,7 +212,9 @@ class Questions:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or any(who not in self._running for who in self._waiting))
+                while not self._closed and not any(who not in self._running for who in self._waiting):
+                    self._changed.wait(KEPT_S / 10)
+                    self._forget()
                 if self._closed:
                     return
             with turns.turn():
@@ -220,20 +227,21 @@ class Questions:
                 self._answer(asked)
 
     def _answer(self, asked: _Asked) -> None:
-        frame: pd.DataFrame | None = None
+        found: sandbox.Answered | None = None
         problems: tuple[Problem, ...] = ()
         try:
-            frame = sandbox.answer(asked.process, asked.order, self._home.snapshot)
+            found = sandbox.answer(asked.process, asked.order, self._home.snapshot)
         except QueryError as error:
             problems = error.problems
-        except Exception as error:  # a full process table, no descriptors left: the thread must go on, the page must say it
-            problems = (Problem("sql", f"{type(error).__name__}: {error}", "no fault of the server", "run it again"),)
-        size = int(frame.memory_usage(deep=True).sum()) if frame is not None else 0
+        except Exception as error:  # whatever it is, the thread must go on, and the page must say it
+            log.exception("while answering a question")
+            problems = (
+                Problem("sql", f"a fault of the app ({type(error).__name__})", "no fault", "tell whoever runs this server"),
+            )
         with self._changed:
             del self._running[asked.who]
             if asked.state == "running":
                 asked.state, asked.ended = "failed" if problems else "done", time.monotonic()
-                asked.frame, asked.size, asked.problems = frame, size, problems
-                asked.snapshot_at = None if frame is None else datetime.fromisoformat(frame.attrs["snapshot_at"])
+                asked.found, asked.problems = found, problems
                 self._forget()
             self._changed.notify_all()

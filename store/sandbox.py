@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -43,7 +45,9 @@ def run(sql: str, *, timeout_s: float = 5, max_rows: int = 10_000, home: Home | 
     home = home or Home.find()
     make_fresh(home)
     with turns.turn():
-        return answer(Process(), order, home.snapshot)
+        found = answer(Process(), order, home.snapshot)
+    found.frame.attrs["snapshot_at"] = found.snapshot_at.isoformat()
+    return found.frame
 
 
 def make_fresh(home: Home) -> None:
@@ -83,7 +87,15 @@ def checked(sql: str) -> str:
     return text
 
 
-def answer(process: Process, order: Order, snapshot: Path) -> pd.DataFrame:
+class Answered(NamedTuple):
+    """An answer: its rows, when the results that answered were published (UTC), and about how many bytes it takes."""
+
+    frame: pd.DataFrame
+    snapshot_at: datetime
+    cost: int
+
+
+def answer(process: Process, order: Order, snapshot: Path) -> Answered:
     """Run ``order`` in ``process`` on ``snapshot`` and return the answer; for callers that keep their own queue.
 
     Raises:
@@ -93,9 +105,7 @@ def answer(process: Process, order: Order, snapshot: Path) -> pd.DataFrame:
     try:
         reply = _asked(process, order, snapshot, found.take)
         if found.ended and not reply.stopped:
-            frame = found.frame()
-            frame.attrs["snapshot_at"] = reply.published_at.isoformat()
-            return frame
+            return Answered(found.frame(), reply.published_at, found.cost)
     except Unreadable:
         raise _broken("sent what is no answer") from None
     if found.fault and found.fault["fault"] != "InterruptException":
@@ -151,4 +161,4 @@ def _error(given: str, allowed: str, do: str) -> QueryError:
     return QueryError(Problem("sql", given, allowed, do))
 
 
-__all__ = ["Place", "QueryError", "answer", "checked", "isolation", "make_fresh", "place_of", "run"]
+__all__ = ["Answered", "Place", "QueryError", "answer", "checked", "isolation", "make_fresh", "place_of", "run"]

@@ -14,18 +14,28 @@ import pandas as pd
 _INTEGER = re.compile(r"^U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)$")
 
 
+LOOSE_BYTES = 4 << 20  # of text whose values are held as Python's own for a moment
+
+
 class Unreadable(Exception):
     """The process sent something that is no answer."""
 
 
 class Answer:
-    """Takes the lines one after the other; ``frame`` is whole when ``ended``. ``fault`` holds what the process says of one."""
+    """Takes the lines one after the other; ``frame`` is whole when ``ended``.
+
+    ``fault`` holds what the process says of one, ``cut`` whether rows were left out, ``cost`` about how many bytes the answer
+    takes here, by its process's word.
+    """
 
     def __init__(self) -> None:
         self.fault: dict[str, str] = {}
         self.ended = False
         self.cut = False
-        self._columns: list[tuple[str, str]] | None = None
+        self.cost = 0
+        self._columns: list[tuple[str, str]] = []
+        self._loose: list[list[Any]] = []  # values that are not yet in a part
+        self._loose_bytes = 0
         self._parts: list[list[pd.Series[Any]]] = []
 
     def take(self, line: bytes) -> None:
@@ -35,7 +45,16 @@ class Answer:
             Unreadable: it is none of an answer.
         """
         try:
-            self._take(json.loads(line))
+            found = json.loads(line)
+            if isinstance(found, list):
+                self._take_rows(found, len(line))
+            elif "columns" in found:
+                self._columns = [(str(name), str(kind)) for name, kind in found["columns"]]
+                self._loose, self._parts = [[] for _ in self._columns], [[] for _ in self._columns]
+            elif "cut" in found:
+                self.ended, self.cut, self.cost = bool(self._columns), bool(found["cut"]), int(found["cost"])
+            else:
+                self.fault = {name: str(value) for name, value in found.items()} if "fault" in found else {}
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise Unreadable(type(error).__name__) from error
 
@@ -45,29 +64,28 @@ class Answer:
         Raises:
             Unreadable: the columns do not fit together.
         """
-        columns = self._columns or []
-        names = _unique([name for name, _ in columns])
-        whole = {}
-        for name, (_, kind), parts in zip(names, columns, self._parts, strict=True):
-            whole[name] = _together(parts) if parts else pd.Series(_column([], kind))
         try:
-            frame = pd.DataFrame(whole, columns=names)
-        except ValueError as error:
-            raise Unreadable("columns of different lengths") from error
+            self._put_together()
+            whole = [_together(parts) for parts in self._parts]
+            frame = pd.DataFrame(dict(zip(_unique([name for name, _ in self._columns]), whole, strict=True)))
+        except (ValueError, TypeError, OverflowError) as error:
+            raise Unreadable(type(error).__name__) from error
         frame.attrs["cut"] = self.cut
         return frame
 
-    def _take(self, found: Any) -> None:
-        if isinstance(found, list) and self._columns is not None:
-            for parts, (_, kind), values in zip(self._parts, self._columns, found, strict=True):
-                parts.append(pd.Series(_column(values, kind)))
-        elif "columns" in found:
-            self._columns = [(str(name), str(kind)) for name, kind in found["columns"]]
-            self._parts = [[] for _ in self._columns]
-        elif "cut" in found:
-            self.ended, self.cut = self._columns is not None, bool(found["cut"])
-        else:
-            self.fault = {name: str(value) for name, value in found.items()} if "fault" in found else {}
+    def _take_rows(self, columns: list[list[Any]], size: int) -> None:
+        for loose, values in zip(self._loose, columns, strict=True):
+            loose += values
+        self._loose_bytes += size
+        if self._loose_bytes > LOOSE_BYTES:
+            self._put_together()
+
+    def _put_together(self) -> None:
+        """Make columns of what is loose: they take a fraction of the room of Python's own lists."""
+        for place, (_, kind) in enumerate(self._columns):
+            self._parts[place].append(pd.Series(_column(self._loose[place], kind)))
+            self._loose[place] = []
+        self._loose_bytes = 0
 
 
 def _together(parts: list[pd.Series[Any]]) -> pd.Series[Any]:

@@ -5,16 +5,17 @@ Reads / writes: nothing. Never: shows a path of the server; runs a statement.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from kdengine.errors import KdError, Problem, nearest
+from kdengine.errors import KdError, Problem
 from store.columns import COLUMNS
 
 MOST_COLUMNS_SHOWN = 40
 WIDTH = 80  # of the piece of a line that is shown
-MOST_TEXT = 600  # of a part of a problem
+MOST_TEXT, MOST_ALLOWED = 600, 2000  # characters of a part of a problem
 READS = "one statement that reads: select, from, with, pivot, describe, summarize, show, explain"
 
 
@@ -53,12 +54,13 @@ def place_of(error: HasProblems) -> Place | None:
 
 def explained(sql: str, fault: dict[str, str], hidden: Iterable[str] = ()) -> QueryError:
     """Return the error for what the process said of ``sql``; the texts of ``hidden`` (paths) do not appear in it."""
-    parts = _refused(fault.get("message", "")) if fault.get("fault") == "Refused" else _parts(sql, fault)
-    given = parts.given
+    found = _refused(fault.get("message", "")) if fault.get("fault") == "Refused" else _parts(sql, fault)
+    parts = Parts(*(_without(text, hidden) for text in found))
+    given = parts.given[:MOST_TEXT]
     place = _place(sql, fault.get("position", "")) or _place_of_name(sql, parts.given)
     if place is not None:
-        given = f"line {place.line}, column {place.column}: {given[:MOST_TEXT]}\n{_shown(sql, place)}"
-    return QueryError(Problem("sql", *(_without(text, hidden) for text in (given, parts.allowed[:2000], parts.do[:MOST_TEXT]))))
+        given = f"line {place.line}, column {place.column}: {given}\n{_shown(sql, place)}"
+    return QueryError(Problem("sql", given, parts.allowed[:MOST_ALLOWED], parts.do[:MOST_TEXT]))
 
 
 def _place(sql: str, position: str) -> Place | None:
@@ -86,7 +88,7 @@ def _shown(sql: str, place: Place) -> str:
 def _without(text: str, hidden: Iterable[str]) -> str:
     for path in sorted(hidden, key=len, reverse=True):
         if len(path) > 1:
-            text = text.replace(path, "(the server)")
+            text = re.sub(re.escape(path) + r"(?![\w.-])", "(the server)", text)
     return text
 
 
@@ -128,8 +130,8 @@ _REFUSED = "reading the tables of the results: " + ", ".join(COLUMNS)
 _SAYINGS = (
     (r"exceeded maximum execution time", "a statement that ran for too long", "statements that end within the limit",
      "ask for fewer rows or runs, or group before joining"),
-    (r"could not allocate|out of memory|std::bad_alloc|^$", "a statement that needs more than 512 MB of memory", "up to 512 MB",
-     "ask for fewer rows, or group first"),
+    (r"(could not|failed to) allocate|Allocation failure|out of memory|std::bad_alloc|^$",
+     "a statement that needs more than 512 MB of memory", "up to 512 MB", "ask for fewer rows, or group first"),
     (r"Cannot create a string of size|string is too large", "a text that is too long to be made", "texts of a few megabytes",
      "make it shorter"),
     (r"unterminated (?P<what>string|quoted|/\*|comment|dollar)", "something that begins here and does not end",
@@ -172,9 +174,11 @@ def _refused(word: str) -> Parts:
         return Parts(f"an answer of {word}", "up to 1000 columns", "name the columns that you need")
     if word == "a row":
         return Parts("an answer of which one row alone is too large", "rows of a few megabytes", "leave its largest column out")
+    if word == "explain":
+        return Parts("an explain of something that does not read", "explain select ..., explain analyze select ...", "write that")
     if word in COLUMNS:
         return Parts(f"a statement that is only the name {word!r}", READS, f"write: from {word}")
-    close = None if word in _OTHER_WORDS else nearest(word, _WORDS)
+    close = _near(word, _WORDS)
     return Parts(f"a statement that begins with {word!r}", READS, f"did you mean {close!r}?" if close else "write a select")
 
 
@@ -182,7 +186,7 @@ def _syntax(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
     found = re.search(r'syntax error at or near "(.*)"', message, re.S)
     if not found:
         return None
-    close = nearest(found[1], _WORDS) if len(found[1]) > 2 and found[1].lower() not in _WORDS else None
+    close = _near(found[1], _WORDS) if found[1].lower() not in _WORDS else None
     otherwise = "look there and just before: a comma, a bracket or a word too many or too few"
     return Parts(f"the statement makes no sense from {found[1][:40]!r} on", READS, _did_you_mean(close, otherwise))
 
@@ -207,7 +211,7 @@ def _column(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
     shown = ", ".join(known[:MOST_COLUMNS_SHOWN]) + (", …" if len(known) > MOST_COLUMNS_SHOWN else "")
     otherwise = f"if it is a text, write '{name}' in single quotes; else choose a column"
     allowed = f"columns of {names}: {shown}"
-    return Parts(f"column {name!r}", allowed, _did_you_mean(nearest(name, known), otherwise))
+    return Parts(f"column {name!r}", allowed, _did_you_mean(_near(name, known), otherwise))
 
 
 def _table(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
@@ -221,9 +225,9 @@ def _table(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
     if found[2]:  # before a dot: the names after from, not all tables
         names = [name for name in _tables(sql) if name != found[2].lower()]
         return Parts(f"table {name!r}, which does not stand after from", ", ".join(names) or _REFUSED,
-                     _did_you_mean(nearest(name, names), "add it after from, or write one of these"))  # fmt: skip
+                     _did_you_mean(_near(name, names), "add it after from, or write one of these"))  # fmt: skip
     known = [*COLUMNS, *own]
-    return Parts(f"table {name!r}", ", ".join(known), _did_you_mean(nearest(name, known), "choose one of the tables"))
+    return Parts(f"table {name!r}", ", ".join(known), _did_you_mean(_near(name, known), "choose one of the tables"))
 
 
 def _function(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
@@ -231,7 +235,19 @@ def _function(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
     if not found:
         return None
     hint = re.search(r'Did you mean "([^"]+)"', message)
-    return Parts(f"function {found[1]!r}", "functions of DuckDB", _did_you_mean(hint and hint[1], "see duckdb.org/docs"))
+    return Parts(
+        f"function {found[1]!r}",
+        "functions of DuckDB",
+        _did_you_mean(_near(found[1], hint.groups() if hint else ()), "see duckdb.org/docs"),
+    )
+
+
+def _near(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is spelt much like ``word``, or else has it in it."""
+    names = list(known)
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.72)
+    within = [name for name in names if len(word) > 2 and word.lower() in name]
+    return next(iter((*close, *within)), None)
 
 
 def _did_you_mean(close: str | None, otherwise: str) -> str:
@@ -263,21 +279,6 @@ _WORDS = (
     "select", "from", "where", "group", "order", "limit", "having", "join", "with", "pivot", "distinct", "between", "values",
     "describe", "summarize", "explain", "union", "using", "qualify", "exclude", "replace",
 )  # fmt: skip
-_OTHER_WORDS = {
-    "insert",
-    "update",
-    "delete",
-    "set",
-    "reset",
-    "copy",
-    "create",
-    "drop",
-    "alter",
-    "attach",
-    "call",
-    "load",
-    "pragma",
-}
 _AFTER_TABLES = {
     "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural", "having",
     "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample", "offset",

@@ -176,13 +176,11 @@ def _walls(line: bytes) -> dict[str, bool] | None:
 
 
 def _lines(stream: Any, most_bytes: int) -> Iterator[bytes]:
-    """Yield the lines, of which a sound process sends no more than a little over ``most_bytes``."""
+    """Yield the whole lines, of which a sound process sends no more than a little over ``most_bytes``."""
     left = most_bytes + (1 << 20)
-    while line := stream.readline(left):
+    while left > 0 and (line := stream.readline(left)).endswith(b"\n"):
         left -= len(line)
         yield line
-        if left <= 0:
-            return
 
 
 class Turns:

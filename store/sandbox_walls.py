@@ -92,6 +92,7 @@ def only_this_file(handle: int) -> bool:
 _CALLS: dict[str, tuple[int, dict[str, int]]] = {
     "x86_64": (0xC000003E, {
         "readlink": 89, "readlinkat": 267, "clone": 56, "clone3": 435, "tgkill": 234, "prlimit64": 302,
+        "open": 2, "openat": 257, "openat2": 437,
         "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "kill": 62, "tkill": 200, "rt_sigqueueinfo": 129,
         "rt_tgsigqueueinfo": 297, "pidfd_open": 434, "pidfd_send_signal": 424, "pidfd_getfd": 438, "ptrace": 101,
         "process_vm_readv": 310, "process_vm_writev": 311, "socket": 41, "socketpair": 53, "connect": 42,
@@ -105,6 +106,7 @@ _CALLS: dict[str, tuple[int, dict[str, int]]] = {
     }),
     "aarch64": (0xC00000B7, {
         "readlinkat": 78, "clone": 220, "clone3": 435, "tgkill": 131, "prlimit64": 261,
+        "openat": 56, "openat2": 437,
         "execve": 221, "execveat": 281, "kill": 129, "tkill": 130, "rt_sigqueueinfo": 138,
         "rt_tgsigqueueinfo": 240, "pidfd_open": 434, "pidfd_send_signal": 424, "pidfd_getfd": 438, "ptrace": 117,
         "process_vm_readv": 270, "process_vm_writev": 271, "socket": 198, "socketpair": 199, "connect": 203,
@@ -120,7 +122,6 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EPERM, _EINVAL, _ENOSYS = 1, 22, 38
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06  # codes of the filter's machine
 _NUMBER, _MACHINE, _FIRST_ARGUMENT = 0, 4, 16  # places in what the filter sees
-_CLONE_THREAD = 0x10000
 
 
 def few_calls() -> bool:
@@ -138,21 +139,32 @@ def few_calls() -> bool:
     return _prctl(_SECCOMP, 2, header)
 
 
+# call -> what goes through: (which argument, test, with what, whether the test must hold)
+_GUARDED = {
+    "clone": (0, _ANY_BIT, 0x10000, True),  # threads: CLONE_THREAD
+    "tgkill": (0, _EQUAL, None, True),  # signals to itself; None stands for its number
+    "prlimit64": (0, _EQUAL, 0, True),  # its own limits
+    "open": (1, _ANY_BIT, os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC, False),  # files to read
+    "openat": (2, _ANY_BIT, os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC, False),
+}
+_ANSWERS = {"readlink": _EINVAL, "readlinkat": _EINVAL, "clone3": _ENOSYS, "openat2": _ENOSYS}  # without these libc takes others
+
+
 def _filter(machine: int, calls: dict[str, int]) -> bytes:
     """Return the filter's program: what is not named goes through."""
-    special = {"readlink": _EINVAL, "readlinkat": _EINVAL, "clone3": _ENOSYS}  # without clone3, libc takes clone
-    guarded = {"clone": (_ANY_BIT, _CLONE_THREAD), "tgkill": (_EQUAL, os.getpid()), "prlimit64": (_EQUAL, 0)}
-    lines = [(_LOAD, 0, 0, _MACHINE), (_EQUAL, 1, 0, machine), (_RETURN, 0, 0, _ERRNO | _EPERM), (_LOAD, 0, 0, _NUMBER)]
-    lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _ERRNO | _EPERM)]  # the other numbering of 64-bit Intel
+    refuse = (_RETURN, 0, 0, _ERRNO | _EPERM)
+    allow = (_RETURN, 0, 0, _ALLOW)
+    lines = [(_LOAD, 0, 0, _MACHINE), (_EQUAL, 1, 0, machine), refuse, (_LOAD, 0, 0, _NUMBER)]
+    lines += [(_AT_LEAST, 0, 1, 0x40000000), refuse]  # the other numbering of 64-bit Intel
     for name, number in calls.items():
-        if name in guarded:  # threads, signals to itself, its own limits
-            test, wanted = guarded[name]
-            lines += [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT), (test, 0, 1, wanted)]
-            lines += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | _EPERM)]
+        if name in _GUARDED:
+            argument, test, wanted, must = _GUARDED[name]
+            verdicts = (allow, refuse) if must else (refuse, allow)
+            lines += [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT + 8 * argument)]
+            lines += [(test, 0, 1, os.getpid() if wanted is None else wanted), *verdicts]
         else:
-            lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | special.get(name, _EPERM))]
-    lines.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+            lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | _ANSWERS.get(name, _EPERM))]
+    return b"".join(struct.pack("=HBBI", *line) for line in (*lines, allow))
 
 
 def _prctl(option: int, value: int, more: bytes | int = 0) -> bool:
