@@ -277,5 +277,4 @@ def _worth_keeping(there: list[Backup], settings: Settings) -> list[Backup]:
     days = {backup.at.date(): backup for backup in there}  # the later one of a day takes its place
     weeks = {backup.at.isocalendar()[:2]: backup for backup in there}
     kept = [days[day] for day in sorted(days)[-settings.backup_keep_days :]]
-    kept += [weeks[week] for week in sorted(weeks)[len(weeks) - min(len(weeks), settings.backup_keep_weeks) :]]
-    return [*kept, *there[-1:]]
+    return kept + [weeks[week] for week in sorted(weeks)[len(weeks) - min(len(weeks), settings.backup_keep_weeks) :]]

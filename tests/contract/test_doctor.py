@@ -110,6 +110,11 @@ def test_a_check(found: Any, expected: list[Level]) -> None:
     assert levels(found) == expected
 
 
+def test_an_old_driver_is_told_from_one_that_is_barred() -> None:
+    old, barred = (doctor.gpu(DRIVER, Build(SOUND, cuda, 0)).do for cuda in ("13.0", "12.4"))
+    assert "newer driver" in old and "CUDA_VISIBLE_DEVICES" in barred
+
+
 @pytest.mark.parametrize(
     ("version", "limits", "fitting"),
     [
