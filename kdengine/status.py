@@ -6,6 +6,7 @@ Never: torch, processes, the results database.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import json
@@ -154,7 +155,8 @@ def take_lock(run: RunDir, patience_s: float = 0.5) -> int | None:
                 return None
             time.sleep(0.002)
             continue
-        _name_holder(handle)
+        with contextlib.suppress(OSError):  # words for people: a disk that is full now must not leave a lock that nobody frees
+            _name_holder(handle)
         return handle
 
 

@@ -5,6 +5,7 @@ Reads: the database or its snapshot. Writes: through ``writer``, while it holds 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -34,7 +35,8 @@ def hold(home: Home) -> FileLock | None:
         lock.acquire(timeout=0)
     except Timeout:
         return None
-    write_aside(_holder_file(home), str(os.getpid()).encode(), durable=False)
+    with contextlib.suppress(OSError):  # words for people: on a full disk questions are answered all the same
+        write_aside(_holder_file(home), str(os.getpid()).encode(), durable=False)
     return lock
 
 

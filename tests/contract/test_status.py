@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from kdengine.events import Ended, EpochEnded, Measures
 from kdengine.home import Home
 from kdengine.rundir import Attempt, RunDir
 from kdengine.spec import RunSpec
-from kdengine.status import RunStatus, boot_id, is_over, status_of, take_lock, view, views
+from kdengine.status import RunStatus, boot_id, is_locked, is_over, status_of, take_lock, view, views
 
 Spec = Callable[..., RunSpec]
 
@@ -32,6 +33,20 @@ def running(home: Home, spec: Spec) -> RunDir:
     run.write_attempt(Attempt(1, 1, "here", boot_id(), "t", "cpu"))
     assert take_lock(run) is not None
     return run
+
+
+def test_a_full_disk_leaves_no_lock_that_nobody_frees(home: Home, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir.create(home, spec())
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", full)  # the words about the holder cannot be written
+        handle = take_lock(run)
+    assert handle is not None and is_locked(run)
+    os.close(handle)
+    assert not is_locked(run)
 
 
 def test_over_means_nothing_more_happens_by_itself() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from kdengine.errors import StoreBusy
 from kdengine.home import Home
-from store import queries
+from store import db, queries
 from store.db import Store
 from tests.store.conftest import MakeRun
 from tests.store.killing import ROOT, epoch, kill_intake
@@ -40,6 +40,20 @@ def test_a_full_disk_stops_cleanly_says_so_and_recovers(home: Home, make_run: Ma
             assert len(queries.runs(store)) == 1
         store.take_in()
         assert store.notice == "" and len(queries.runs(store)) == 2
+
+
+def test_a_disk_too_full_for_the_name_of_the_holder_keeps_nobody_from_the_results(
+    home: Home, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(seed=1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(db, "write_aside", full)
+    with Store.open(home) as store:
+        store.take_in()
+        assert store.role == "writer" and len(queries.runs(store)) == 1
 
 
 # the limit on file size makes DuckDB's writes fail for real, as a full disk does, without needing one
