@@ -107,13 +107,14 @@ def start(home: Home, errand: Errand) -> bool:
         return False
     try:
         errand.note(home).parent.mkdir(exist_ok=True)
-        _write(errand.note(home), began=time.time())
+        _write(errand.note(home), began=_clock_s())
         try:
             process = _spawn(home, errand, handle)
         except OSError as error:
-            _write(errand.note(home), began=time.time(), problems=(_unexpected(error),))
+            _write(errand.note(home), began=_clock_s(), problems=(_unexpected(error),))
             raise
-        _name_holder(handle, process.pid)
+        with contextlib.suppress(OSError):  # it names itself too, and what a full disk refuses it, it says
+            _name_holder(handle, process.pid)
     finally:
         os.close(handle)  # the process holds its own copy
     with contextlib.suppress(OSError):  # it may be gone already; niceness is a courtesy
@@ -130,7 +131,7 @@ def standing(home: Home, errand: Errand) -> Standing:
     said = _read(errand.note(home))
     problems = tuple(Problem(**p) for p in said.get("problems", []))
     if going:
-        step_s = max(0.0, time.time() - said["began"]) if said else 0.0
+        step_s = max(0.0, _clock_s() - said["began"]) if said else 0.0
         return Standing(True, said.get("step", ""), said.get("done", 0), said.get("total", 0), step_s)
     if said and not problems:
         problems = (_without_a_word(home, errand),)
@@ -196,7 +197,7 @@ class Recorder:
 
     def __init__(self, home: Home, errand: Errand) -> None:
         self._home, self._errand = home, errand
-        self._step, self._began, self._written = "", time.time(), 0.0
+        self._step, self._began, self._written = "", _clock_s(), 0.0
         self._handle = -1
 
     def __enter__(self) -> Self:
@@ -217,7 +218,7 @@ class Recorder:
 
     def step(self, name: str, total: float = 0) -> None:
         """Begin a step, such as ``download``."""
-        self._step, self._began = name, time.time()
+        self._step, self._began = name, _clock_s()
         self._note(0, total)
 
     def __call__(self, done: float, total: float) -> None:
@@ -291,6 +292,11 @@ def _take(lock: Path) -> int | None:
         if time.monotonic() > until:
             return None
         time.sleep(0.002)
+
+
+def _clock_s() -> float:
+    """Return seconds of a clock that all processes of this boot share and that nobody sets, unlike the time of day."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _name_holder(handle: int, pid: int) -> None:

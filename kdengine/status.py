@@ -59,7 +59,8 @@ def status_of(run: RunDir, home: Home) -> RunStatus:
         return known[2]
     status = _derive(run, home)
     # a file made within the same tick of the disk's clock would not change the stamp: remember only what has settled
-    if is_over(status) and time.time_ns() - stamp[0] > _SETTLED_NS:
+    # (after the clock was set back, files lie in the future, and what is written now has another stamp all the same)
+    if is_over(status) and abs(time.time_ns() - stamp[0]) > _SETTLED_NS:
         _over[run.path] = (*stamp, status)
     return status
 

@@ -132,7 +132,7 @@ class Intake:
         change.fresh = change.fresh or before is None or not before.status
         after = change.after
         after.status = status.value
-        after.settled = is_over(status) and time.time_ns() - max(signature[0], signature[2]) > SETTLED_NS
+        after.settled = is_over(status) and _is_settled(signature)
         after.expected_at = _expected(run, self._home, status, before.expected_at if before else None)
         if before is None or before.status != status or before.signature is None or before.signature[0] != signature[0]:
             after.artifacts = frozenset((a.name, a.bytes) for a in run.artifacts() if is_over(status) or not _grows(a.name))
@@ -309,6 +309,12 @@ def _signature(run: RunDir) -> Signature:
     except FileNotFoundError:
         size, changed = 0, 0
     return run.path.stat().st_mtime_ns, size, changed
+
+
+def _is_settled(signature: Signature) -> bool:
+    """Whether one more change must show in the times of folder and log; they lie in the future where the clock was set back."""
+    now = time.time_ns()
+    return all(abs(now - changed) > SETTLED_NS for changed in (signature[0], signature[2]))
 
 
 def _same(before: _Known, after: _Known) -> bool:

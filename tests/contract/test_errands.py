@@ -215,6 +215,30 @@ def test_what_a_killed_one_had_started_does_not_go_on(
     until(lambda: not _runs(int((home.root / "hidden").read_text())))
 
 
+@pytest.mark.parametrize("away_s", [864_000, -864_000], ids=["forwards", "backwards"])
+def test_setting_the_clock_does_not_change_how_long_a_step_takes(
+    home: Home, begin: Begin, until: Callable[..., None], monkeypatch: pytest.MonkeyPatch, away_s: int
+) -> None:
+    begin(takes_s=20)
+    until(lambda: errands.standing(home, TOY).done == 10)
+    truth = time.time
+    monkeypatch.setattr(time, "time", lambda: truth() + away_s)
+    before = errands.standing(home, TOY).step_s
+    until(lambda: before < errands.standing(home, TOY).step_s < 20)
+
+
+def test_a_disk_too_full_to_name_the_process_does_not_lose_sight_of_it(
+    home: Home, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", full)
+        assert begin(takes_s=0.2)
+    assert errands._started, "it is taken leave of when it has gone"
+
+
 def test_one_that_has_just_begun_is_waited_for(home: Home, begin: Begin) -> None:
     """Between taking the lock and naming its holder lies a moment; stopping then must not look like somebody else's errand."""
     begin(takes_s=20)

@@ -94,10 +94,13 @@ def test_views_are_plain_json_even_when_a_request_is_broken(home: Home, spec: Sp
     assert {"run_id", "status", "epoch", "epochs", "test_top1_frac", "eta_s", "position", "reason"} <= shown[1].keys()
 
 
-def test_runs_that_are_over_cost_next_to_nothing_to_look_at(home: Home, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("away_ns", [10**10, -(10**10)], ids=["later", "after the clock was set back"])
+def test_runs_that_are_over_cost_next_to_nothing_to_look_at(
+    home: Home, spec: Spec, monkeypatch: pytest.MonkeyPatch, away_ns: int
+) -> None:
     run = RunDir.create(home, spec())
     run.append_event(Ended(how="finished"))
-    later = time.time_ns() + 10**10
+    later = time.time_ns() + away_ns
     monkeypatch.setattr("kdengine.status.time.time_ns", lambda: later)
     assert status_of(run, home) is RunStatus.FINISHED
     monkeypatch.setattr(RunDir, "last_event", lambda *_: pytest.fail("it was read again"))

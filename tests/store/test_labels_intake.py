@@ -34,9 +34,9 @@ def everything_else(store: Store) -> str:
     return found + store.frame("SELECT * FROM epochs ORDER BY ALL").to_json(date_format="iso")
 
 
-def settle(run: RunDir) -> None:
+def settle(run: RunDir, ago_ns: int = 3 * SETTLED_NS) -> None:
     """Let the folder look as if nothing had happened in it for long."""
-    long_ago = time.time_ns() - 3 * SETTLED_NS
+    long_ago = time.time_ns() - ago_ns
     for path in (run.events_jsonl, run.path):
         os.utime(path, ns=(long_ago, long_ago))
 
@@ -54,6 +54,18 @@ def test_labels_of_a_settled_run_are_taken_in(home: Home, run: RunDir) -> None:
         assert list(queries.runs(store, tag="c").run_id) == [run.run_id] and not len(queries.runs(store, tag="launched"))
         assert queries.choices(store)["tag"] == ["a", "c"]
         assert store.take_in() == store.data_version, "nothing new, nothing written"
+
+
+def test_a_run_from_the_future_is_not_read_again_and_again(home: Home, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock was set back: what was written before lies in the future, and changes still show."""
+    settle(run, -86_400 * SETTLED_NS)
+    with Store.open(home) as store:
+        store.take_in()
+        with monkeypatch.context() as still:
+            still.setattr(RunDir, "read_request", lambda *_: pytest.fail("it was read again"))
+            store.take_in()
+        labels.write(run, tags=["now"])
+        assert said(store, run)[0] == ["now"]
 
 
 def test_labels_given_while_nobody_takes_in(home: Home, run: RunDir) -> None:
