@@ -1,6 +1,6 @@
-"""A server of the app with a browser looking at it, for faults that only happen to real ones; and SQL beside it.
+"""A server of the app with a tab looking at it, for faults that only happen to real ones; and SQL beside it.
 
-Reads: the published snapshot, through ``python -m store sql``. Writes: nothing itself. Starts a server and chromium.
+Reads: the published snapshot, through ``python -m store sql``. Writes: the server's words into a file. Starts a server.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
+import psutil
+
+from benchmarks.sessions import Reader
 from kdengine.home import Home
 from kdengine.serve import HOST, command, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FIRST_PORT = int(os.environ.get("KD_BENCH_PORT", "8601"))
+UP_S = 60.0
 
 
 def ask(home: Home, sql: str) -> list[dict[str, Any]]:
@@ -44,58 +50,112 @@ def browser_path() -> str:
 
 
 class Server:
-    """The app on a free port; ``watched``: and a chromium without a window that keeps one session open."""
+    """The app on a free port; ``watched``: and a tab at ``page`` that stays open. ``more``: added to its environment.
 
-    def __init__(self, home: Home, *, watched: bool = True) -> None:
+    Its work begins with the first tab: a server that nobody has ever looked at neither starts runs nor takes anything in.
+    """
+
+    def __init__(self, home: Home, *, watched: bool = True, page: str = "", query: str = "", more: dict[str, str] | None = None):
         self._home = home
-        self._port = free_port(8601)
-        self._browser_path = browser_path() if watched else None
-        self._server: subprocess.Popen[bytes] | None = None
-        self._browser: subprocess.Popen[bytes] | None = None
+        self._place = (page, query) if watched else None
+        self._more = more or {}
+        self._port = free_port(FIRST_PORT)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None
+        self.reader: Reader | None = None
 
     @property
     def url(self) -> str:
         """The address of the first page."""
         return f"http://{HOST}:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the process; returns before it can serve."""
+        env = {**os.environ, "KD_HOME": str(self._home.root), "PYTHONPATH": str(ROOT), **self._more}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        self._process = subprocess.Popen(command(self._port), cwd=ROOT, env=env, stdout=self._said, stderr=self._said)
+
+    def up(self) -> None:
+        """Wait until it serves, and open the tab.
+
+        Raises:
+            TimeoutError: it did not come up, or did not draw the page; with its last words.
+        """
+        until = time.monotonic() + UP_S
+        while not self._is_healthy():
+            if time.monotonic() > until or (self._process and self._process.poll() is not None):
+                raise TimeoutError(f"the server did not come up within {UP_S:.0f} s: {self.last_words()}")
+            time.sleep(0.05)
+        if self._place:
+            self.reader = Reader(self.url, *self._place)
+
     def __enter__(self) -> Self:
-        env = {**os.environ, "KD_HOME": str(self._home.root)}
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._server = subprocess.Popen(command(self._port), cwd=ROOT, env=env, **quiet)
-        self._await_health()
-        if self._browser_path:
-            profile = self._home.root / f".browser-{self._port}"
-            flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
-            argv = [self._browser_path, *flags, f"--user-data-dir={profile}", "--remote-debugging-port=0", self.url]
-            self._browser = subprocess.Popen(argv, **quiet)
+        self.start()
+        self.up()
         return self
 
-    def _await_health(self) -> None:
-        for _ in range(300):
-            try:
-                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        raise TimeoutError("the server did not come up within 30 s")
+    def _is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
 
     def writes(self) -> bool:
         """Say whether this server holds the writer's lock, as far as the lock's note tells."""
         note = self._home.locks / "store.pid"
-        return self._server is not None and note.exists() and note.read_text().strip() == str(self._server.pid)
+        return self._process is not None and note.exists() and note.read_text().strip() == str(self._process.pid)
+
+    def rss_mib(self) -> float:
+        """Return the resident memory of the server, MiB."""
+        return float(psutil.Process(self.pid).memory_info().rss / 2**20)
+
+    def cpu_s(self) -> float:
+        """Return the processor time that the server has taken, s."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def faults(self) -> list[str]:
+        """Return what went wrong in the tab, and the tracebacks that the server printed."""
+        shown = list(self.reader.tab.faults) if self.reader else []
+        return shown + [f"the server said: {part[-300:]}" for part in self.said().split("Traceback (most recent call last)")[1:]]
+
+    def said(self) -> str:
+        """Return what the server printed."""
+        if self._said is None:
+            return ""
+        return os.pread(self._said.fileno(), 1 << 24, 0).decode(errors="replace")
+
+    def last_words(self) -> str:
+        """Return the end of what the server printed."""
+        return self.said()[-600:]
 
     def kill(self) -> None:
         """Kill -9 the server."""
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.reader is not None:
+            self.reader.tab._closing = True  # that the connection breaks now is no fault
+            self.reader.close()
 
     def __exit__(self, *_: object) -> None:
-        for process in (self._browser, self._server):
-            if process is not None:
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        self._leave()
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._said is not None:
+            self._said.close()

@@ -1,0 +1,129 @@
+"""Scenes around viewers: SQL as fast as it is answered, while runs log and a server takes in.
+
+Reads / writes: the home of the stage. Starts workers, a server, the children of the SQL sandbox.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from statistics import median
+
+import duckdb
+
+from benchmarks.faults.servers import Watch
+from benchmarks.faults.stage import Stage, await_true, complaints_of, to_end
+from benchmarks.faults.workers import formula_of
+from store import sandbox
+
+RUNS, PER_S, HANDS = 8, 20, 3
+QUESTIONS = (
+    "select * from leaderboard",
+    "select method, count(*) as n, avg(test_top1_frac) as mean from epochs join runs using (run_id) group by all",
+    "select * from epochs order by epoch desc, run_id limit 2000",
+    "select a.run_id, max(a.test_top1_frac - b.test_top1_frac) from epochs a join epochs b using (epoch, network) group by all",
+    "select term, quantile_cont(value, [0.1, 0.5, 0.9]) from terms group by all",
+    "select metod from runs",  # a misspelt name
+    "select count(*) from range(100000000000) a, range(10000000) b",  # takes for ever
+    "copy runs to 'here.csv'",  # refused
+)  # fmt: skip
+RIGHT = 5  # so many of them have an answer
+GROWN_MIB = 80.0
+
+
+class Lag:
+    """Watches the snapshot: how long after it was acknowledged does an epoch show in it?"""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._seen: list[tuple[float, dict[str, int]]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        inode = 0
+        while not self._stop.wait(0.05):
+            file = self._stage.home.snapshot
+            if not file.exists() or file.stat().st_ino == inode:
+                continue
+            inode = file.stat().st_ino
+            now = time.monotonic()
+            with duckdb.connect(str(file), read_only=True) as con:
+                rows = con.execute("SELECT run_id, max(epoch) FROM epochs GROUP BY run_id").fetchall()
+            self._seen.append((now, dict(rows)))
+
+    def seconds(self) -> list[float]:
+        """Stop, and return the lag of every epoch that showed while it was watched."""
+        self._stop.set()
+        self._thread.join()
+        found = []
+        for run_id, epochs in self._stage.acknowledged().items():
+            looks = iter(self._seen)
+            at, shown = next(looks, (0.0, {}))
+            for told in epochs:
+                while at and shown.get(run_id, 0) < told.epoch:
+                    at, shown = next(looks, (0.0, {}))
+                if at:
+                    found.append(max(0.0, at - told.at))
+        return found
+
+
+def hammering(stage: Stage) -> None:
+    """SQL as fast as it is answered, some of it wrong, refused or endless, while eight runs log 20 epochs a second each"""
+    stage.home.settings.write_text(f'{{"cpu_slots": {RUNS}}}')
+    seconds = stage.count
+    runs = [stage.launch(epochs=PER_S * seconds, epoch_s=1 / PER_S, seed=seed, start=False) for seed in range(RUNS)]
+    with Watch(stage, "run", f"run={runs[0].run_id}") as watch:
+        await_true("all runs", lambda: all(run.events_bytes() for run in runs))
+        await_true("a snapshot", stage.home.snapshot.exists)
+        time.sleep(min(15.0, 0.2 * seconds))  # the server loads what its pages will need
+        lag, answers, stop = Lag(stage), Counter[str](), threading.Event()
+        hands = [threading.Thread(target=_hammer, args=(stage, number, answers, stop)) for number in range(HANDS)]
+        for hand in hands:
+            hand.start()
+        memory, until = [], time.monotonic() + seconds
+        while time.monotonic() < until:
+            memory.append(watch.server.rss_mib())
+            time.sleep(min(1.0, seconds / 8))
+        stop.set()
+        for hand in hands:
+            hand.join()
+        lags = sorted(lag.seconds())
+        _report(stage, lags, answers, memory)
+        for run in runs:
+            stage.complaints += complaints_of(to_end(stage.home, run.run_id), stage.home, formula_of(run))
+
+
+def _hammer(stage: Stage, number: int, answers: Counter[str], stop: threading.Event) -> None:
+    chance = random.Random(number)
+    while not stop.is_set():
+        place = chance.randrange(len(QUESTIONS))
+        try:
+            sandbox.run(QUESTIONS[place], timeout_s=1, home=stage.home)
+            outcome = "answered"
+        except sandbox.QueryError as error:
+            outcome = "refused or stopped"
+            if place < RIGHT and "longer than" not in str(error):  # on a busy machine a second may be too short
+                stage.complain(f"{QUESTIONS[place]}: {error}")
+        else:
+            if place >= RIGHT:
+                stage.complain(f"{QUESTIONS[place]}: has an answer")
+        answers[outcome] += 1
+
+
+def _report(stage: Stage, lags: list[float], answers: Counter[str], memory: list[float]) -> None:
+    quarter = max(1, len(memory) // 4)
+    first, last = median(memory[:quarter]), median(memory[-quarter:])
+    figures = stage.account.figures
+    figures["SQL while eight runs log"] = f"{answers['answered']} answered, {answers['refused or stopped']} refused or stopped"
+    if lags:
+        p50, p99 = lags[len(lags) // 2], lags[int(len(lags) * 0.99)]
+        figures["from the disk to the snapshot, s, p50 and p99"] = f"{p50:.2f} and {p99:.2f} of {len(lags)} epochs"
+    figures["server memory, first and last quarter, MiB"] = f"{first:.0f} and {last:.0f}"
+    if stage.count >= 30 and last - first > GROWN_MIB:
+        stage.complain(f"the server grew from {first:.0f} to {last:.0f} MiB")
+    if not answers["answered"] or not answers["refused or stopped"]:
+        stage.complain(f"the hammer fell on nothing: {dict(answers)}")
