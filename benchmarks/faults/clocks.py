@@ -93,7 +93,8 @@ def clock_jumps(stage: Stage) -> None:
 def _keep_busy(stage: Stage, runs: list[RunDir]) -> None:
     stage.home.settings.write_text('{"cpu_slots": 2}')
     while sum(not is_over(status_of(run, stage.home)) for run in runs) < 2:
-        runs.append(stage.launch(epochs=min(MOST_EPOCHS, EPOCHS_EACH * stage.count), epoch_s=EPOCH_S, seed=len(runs), start=False))
+        epochs = min(MOST_EPOCHS, EPOCHS_EACH * stage.count)
+        runs.append(stage.launch(epochs=epochs, epoch_s=EPOCH_S, seed=len(runs), start=False))
 
 
 def _kill_one(stage: Stage, runs: list[RunDir]) -> None:
