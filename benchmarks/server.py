@@ -21,7 +21,8 @@ import psutil
 
 from benchmarks.sessions import Reader
 from kdengine.home import Home
-from kdengine.serve import HOST, command, free_port
+from kdengine.hosting import Hosting
+from kdengine.serve import HOST, Place, command, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -59,7 +60,7 @@ class Server:
         self._home = home
         self._place = (page, query) if watched else None
         self._more = more or {}
-        self._port = free_port(FIRST_PORT)
+        self._port = free_port(Place(FIRST_PORT))
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self.reader: Reader | None = None
@@ -79,7 +80,8 @@ class Server:
         """Start the process; returns before it can serve."""
         env = {**os.environ, "KD_HOME": str(self._home.root), "PYTHONPATH": str(ROOT), **self._more}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
-        self._process = subprocess.Popen(command(self._port), cwd=ROOT, env=env, stdout=self._said, stderr=self._said)
+        argv = command(Place(self._port), Hosting.find(env))
+        self._process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=self._said, stderr=self._said)
 
     def up(self) -> None:
         """Wait until it serves, and open the tab.
