@@ -197,8 +197,7 @@ class Entry(BaseModel):
     @field_validator("quota")
     @classmethod
     def _limits(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Quota(**value)
-        return value
+        return Quota(**value).model_dump(include=set(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +248,7 @@ def put(home: Home, who: str, role: str | Role, name: str = "", quota: Mapping[s
     with FileLock(home.locks / "people.lock"):
         people = load(home)
         old = people.entry(identity(who) or "")
-        values = {"who": who, "role": role, "name": name or (old.name if old else name_for(who, people))}
+        values = {"who": who, "role": str(role), "name": name or (old.name if old else name_for(who, people))}
         try:
             entry = Entry(**values, quota=dict((old.quota if old else {}) if quota is None else quota))
         except ValidationError as error:

@@ -14,7 +14,18 @@ from typing import Annotated, Any
 
 import typer
 
-from kdengine import __version__, cli_catalogue, cli_doctor, labels, literature, replications, runner, suites, terminal
+from kdengine import (
+    __version__,
+    cli_catalogue,
+    cli_doctor,
+    cli_people,
+    labels,
+    literature,
+    replications,
+    runner,
+    suites,
+    terminal,
+)
 from kdengine.cli_frame import AsJson, Commands, find_home
 from kdengine.errors import SpecError
 from kdengine.home import Home
@@ -263,6 +274,7 @@ def label_(
 
 cli_catalogue.add_to(app)
 cli_doctor.add_to(app)
+cli_people.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import blocks, buttons, charts, fetch, labelling, state, tables, words
+from pages.parts import blocks, buttons, charts, fetch, frame, labelling, state, tables, words
 
 NUMBERS: tuple[tuple[str, str, Any, str], ...] = (
     ("Best test accuracy", "best_top1_frac", words.percent, "Over the epochs of this run, chosen on the test images"),
@@ -86,6 +86,7 @@ def record(row: dict[str, Any]) -> None:
         blocks.files(row["run_id"])
 
 
+frame.ensure()
 run_id = state.chosen("run")
 row = fetch.run(run_id) if run_id else None
 if row is None:

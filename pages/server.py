@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import blocks, state, who
+from pages.parts import blocks, state
 from pages.parts.compare import selection
 from pages.parts.server import log, people, storage
 
@@ -26,8 +26,7 @@ def to_url() -> None:
     st.query_params["tab"] = opened()
 
 
-who.demand("server")
-blocks.say("Server", "Who may do what here, what takes the room on its disk, and what was done.")
+blocks.say("Server", "Who may do what here, what takes the room on its disk, and what was done.", needs="server")
 selection.name_unknown({"tab": list(TABS)})
 name = opened()  # before the tabs are drawn, so that the URL decides which is open
 places = st.tabs(list(TITLES), key="server-tab", on_change=to_url)

@@ -8,7 +8,7 @@ import streamlit as st
 from kdengine import datasets, methods, models
 from kdengine.errors import KdError
 from kdengine.spec import RunSpec
-from pages.parts import actions, blocks, fetch, forms, launching, plan, pulse, quotas, state, who, words
+from pages.parts import actions, blocks, fetch, forms, launching, plan, pulse, quotas, state, words
 
 
 def forecast(specs: list[RunSpec], teachers: list[RunSpec]) -> plan.Plan:
@@ -54,8 +54,9 @@ def launch(specs: list[RunSpec]) -> None:
     st.switch_page("pages/compare.py", query_params={"suite": str(specs[0].suite)})
 
 
-who.demand("launch")
-blocks.say("Train", "Choose how a student learns and from whom. What that will take is said before anything starts.")
+blocks.say(
+    "Train", "Choose how a student learns and from whom. What that will take is said before anything starts.", needs="launch"
+)
 left, right = st.columns([5, 3], gap="large")
 with left:
     wish = forms.choose(

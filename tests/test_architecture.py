@@ -27,7 +27,7 @@ LIGHT = {
     "kdengine.doctor", "kdengine.doctor_facts", "kdengine.cli_doctor", "kdengine.classic",
     "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
     "kdengine.replications", "kdengine.literature", "kdengine.hosting", "kdengine.access", "kdengine.audit",
-    "kdengine.storage",
+    "kdengine.storage", "kdengine.cli_people",
     "kdengine.anatomy", "kdengine.completion", "kdengine.sizes",
     "kdengine.latency",
 }  # fmt: skip

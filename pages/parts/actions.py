@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
-from kdengine import access, runner, storage, suites
+from kdengine import access, datasets, runner, storage, suites
 from kdengine.access import Person
 from kdengine.errors import KdError, RunBusy
 from kdengine.home import Home
@@ -118,6 +118,8 @@ def _launch(person: Person, specs: Sequence[RunSpec], *, reuse: bool = False, re
         specs = [check.resolve(spec) for spec in specs]
     _files(person, specs)
     home = pulse.of().home
+    for key in {spec.dataset for spec in specs}:
+        datasets.get(home, key)  # a name that is registered, so no path of the server
     with _counting:
         _room(home, person, lambda: storage.planned(home, specs, reuse=reuse))
         return runner.launch_suite(home, specs, reuse=reuse, owner=person.owner)

@@ -30,12 +30,15 @@ FOCUS = (
 BAR = {"displayModeBar": False, "displaylogo": False, "responsive": True}
 
 
-def say(title: str, sentence: str = "") -> Any:
+def say(title: str, sentence: str = "", *, needs: str = "read") -> Any:
     """Open a page: its title, one sentence, and at the right what is running now.
 
     Returns the place below that, at the right, for a switch of the whole page.
+
+    Raises:
+        NotAllowed: who asks may not do ``needs``, which the page is for.
     """
-    frame.ensure()
+    frame.ensure(needs)
     st.html(FOCUS)
     left, right = st.columns([2, 1], gap="medium")
     with left:

@@ -39,9 +39,11 @@ def _outside() -> None:
         st.title("KD Explorer", anchor=False, text_alignment="center")
         sentence, offer = _why()
         st.markdown(sentence, text_alignment="center")
-        if offer:
-            with st.container(horizontal=True, horizontal_alignment="center"):
+        with st.container(horizontal=True, horizontal_alignment="center"):
+            if offer:
                 _sign_in("entrance", "primary")
+            elif who.person().who:
+                _sign_out()
 
 
 def _why() -> tuple[str, bool]:
@@ -72,11 +74,15 @@ def card() -> None:
         if person.who:
             role = person.role.value.capitalize()
             st.markdown(f":material/person: **{person.name}** :gray-badge[{role}]", help=ROLES.get(person.role))
-            if who.providers():
-                st.button("Sign out", key="sign-out", icon=":material/logout:", type="tertiary", on_click=st.logout)
+            _sign_out()
         else:
             st.caption("You are reading as a visitor.")
             _sign_in("sidebar", "secondary")
+
+
+def _sign_out() -> None:
+    if who.providers():
+        st.button("Sign out", key="sign-out", icon=":material/logout:", type="tertiary", on_click=st.logout)
 
 
 def _sign_in(place: str, kind: str) -> None:

@@ -51,7 +51,7 @@ def navigation() -> StreamlitPage:
     else:
         page = st.navigation({title: _pages(group) for title, group in FILES.items()}, expanded=True)
     _up = True
-    if not who.faults():
+    if not closed:
         entrance.card()
     return page
 
@@ -67,13 +67,13 @@ def _pages(group: tuple[tuple[str, str, str, str], ...]) -> list[StreamlitPage]:
     ]  # fmt: skip
 
 
-def ensure() -> None:
-    """Start over inside the frame if this page was run by itself; let nobody pass who may not read.
+def ensure(needs: str = "read") -> None:
+    """Start over inside the frame if this page was run by itself, or is not for who asks; ``needs``: the action it is for.
 
     Until st.navigation was called once in a process, Streamlit takes a folder ``pages`` for an app of the old kind and runs
     the file that the URL names without app.py: a link would be the first thing that a fresh server shows, bare.
     """
-    if not _up:
+    if not _up or entrance.closed():
         navigation()
         st.rerun()
-    who.demand("read")
+    who.demand(needs)
