@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kdengine import suites
-from pages.parts import actions, blocks, charts, fetch, plan, state, tables, who, words
+from kdengine import catalogue, suites
+from pages.parts import actions, blocks, charts, demo, fetch, plan, state, tables, ways, who, words
 
 DEMO = "demo"
 
@@ -31,11 +31,14 @@ def demo_button(kind: str) -> None:
 
 
 def standings(suite: str) -> None:
-    """Draw how the methods of the newest suite stand."""
-    rows = fetch.runs(suite=suite)
+    """Draw how the methods of a suite stand, on the dataset that most of its runs learn from."""
+    every = fetch.runs(suite=suite)
+    dataset = every["dataset"].mode().iloc[0]
+    rows = every[every["dataset"] == dataset]
     compared = fetch.students(rows)
     board = fetch.ask("leaderboard", ids=tuple(compared["run_id"]), over=False)
-    st.subheader(f"Suite {suite}: {words.leads(board)}" if len(board) else f"Suite {suite}", anchor=False)
+    title = f"Suite {suite}" if len(rows) == len(every) else f"Suite {suite}, {dataset}"
+    st.subheader(f"{title}: {words.leads(board)}" if len(board) else title, anchor=False)
     if board.empty:
         st.markdown("Bars appear when the first student has ended an epoch.")
         return
@@ -64,40 +67,28 @@ def freshest() -> None:
     st.page_link("pages/runs.py", label="All runs", icon=":material/list:")
 
 
-def doors() -> None:
-    """Three ways on: to train, or for who may not, to learn how it is done."""
-    for column, (target, label, icon, sentence) in zip(st.columns(3), DOORS if trains else FOR_READERS, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.page_link(target, label=f"**{label}**", icon=icon)
-            st.markdown(f":gray[{sentence}]")
+def here() -> str:
+    """Say what one does here."""
+    if demo.on():
+        n, methods = fetch.counts().get("finished", 0), len(catalogue.labels())
+        return f"Here are {n} trainings of such pairs, by {methods} ways of teaching: see how each works, and which works best."
+    return f"Here you {'train such pairs, watch them' if trains else 'watch such pairs'} learn and see which way works best."
 
-
-DOORS = (
-    ("pages/train.py", "Train a student", ":material/play_arrow:",
-     "Choose how it learns, from whom and on which images, and launch it."),
-    ("pages/runs.py", "Watch the runs", ":material/list:", "See what is running and queued; stop, resume or repeat it."),
-    ("pages/compare.py", "Compare methods", ":material/stacked_line_chart:",
-     "Lay curves over one another, with their spread over seeds."),
-)  # fmt: skip
-FOR_READERS = (
-    ("pages/methods.py", "Learn the methods", ":material/school:", "What is copied from whom, in words, pictures and formulas."),
-    ("pages/runs.py", "Watch the runs", ":material/list:", "See what is running and queued, and how each run learns."),
-    DOORS[2],
-)
 
 trains = who.may("launch")
 blocks.say(
-    "Train small networks with the help of big ones",
-    "A big network (the teacher) shows a small one (the student) more than the right answers. "
-    f"Here you {'train such pairs, watch them' if trains else 'watch such pairs'} learn and see which way works best.",
+    "Small networks that learn from big ones" if demo.on() else "Train small networks with the help of big ones",
+    f"A big network (the teacher) shows a small one (the student) more than the right answers. {here()}",
 )
-suite = fetch.newest_suite()
+if demo.on():
+    demo.welcome()
+suite = fetch.first_suite()
 busy = bool(len(fetch.active())) or actions.pending("demo")
 
 
 def body() -> None:
     """The live part."""
-    state.settle((suite, busy), (fetch.newest_suite(), bool(len(fetch.active())) or actions.pending("demo")))
+    state.settle((suite, busy), (fetch.first_suite(), bool(len(fetch.active())) or actions.pending("demo")))
     if suite is None:
         blocks.first_steps(demo_button)
         return
@@ -111,4 +102,4 @@ def body() -> None:
 
 state.live(body, busy=busy)
 st.space("small")
-doors()
+ways.draw()

@@ -11,7 +11,7 @@ import streamlit as st
 
 from kdengine import literature
 from kdengine.errors import KdError
-from pages.parts import blocks, fetch
+from pages.parts import blocks, fetch, who
 from pages.parts.race import choosing, exporting, gallery, looks, player
 
 PAPER = literature.FIG7
@@ -38,7 +38,8 @@ def figure(place: Any) -> None:
             )  # fmt: skip
 
 
-figure(blocks.say("Race", "Who is ahead when? Watch it here, then take it away as a film."))
+film = ", then take it away as a film" if who.may("export") else ""
+figure(blocks.say("Race", f"Who is ahead when? Watch it here{film}."))
 if not fetch.counts():
     blocks.empty("Bars of different methods will race here, epoch by epoch.", "pages/train.py", "Train something to compare")
 else:

@@ -17,7 +17,7 @@ import streamlit as st
 
 from kdengine.errors import Problem
 from kdengine.rundir import Progress
-from pages.parts import actions_people, fetch, frame, pulse, saved, state, tables, who, words
+from pages.parts import actions_people, demo, fetch, frame, pulse, saved, state, tables, who, words
 from pages.parts.words import escaped as escaped
 
 WIDTH = 1280
@@ -48,7 +48,10 @@ def say(title: str, sentence: str = "", *, needs: str = "read") -> Any:
     with right:
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
             with st.container(width="content"):
-                state.live(_pulse_line, busy=bool(len(fetch.active())))
+                if demo.on():
+                    demo.mark()
+                else:
+                    state.live(_pulse_line, busy=bool(len(fetch.active())))
             with st.container(width="content"):
                 saved.draw(title, problems)
         place = st.container(horizontal=True, horizontal_alignment="right")

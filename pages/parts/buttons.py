@@ -38,7 +38,8 @@ def several(picked: pd.DataFrame) -> None:
     """Draw the buttons for the selected rows; each counts the runs that it is for."""
     over = picked[picked["status"].isin(words.OVER)]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{words.count(len(picked), 'run')} selected**" if len(picked) else ":gray[Select rows to act on them]")
+        todo = "Select rows to act on them" if who.may("retry") else "Select a row to open it, several to compare them"
+        st.markdown(f"**{words.count(len(picked), 'run')} selected**" if len(picked) else f":gray[{todo}]")
         for rows, verb, icon, action in (
             (own(picked[picked["status"].isin(words.ACTIVE)], "stop"), "Stop", ":material/stop:", actions.stop),
             (own(picked[picked["status"].isin(words.RESUMABLE)], "resume"), "Resume", ":material/resume:", actions.resume),

@@ -83,7 +83,7 @@ def suites() -> pd.DataFrame:
     return frame.sort_values("runs", ascending=False, kind="stable") if pulse.of().still else frame
 
 
-def newest_suite() -> str | None:
+def first_suite() -> str | None:
     """Return the suite that is shown unless another is chosen; None without any."""
     frame = suites()
     return None if frame.empty else str(frame["suite"].iloc[0])

@@ -1,7 +1,7 @@
 """From a home to the archive that the repository ships: ``python -m store.demo.pack HOME``, once per release of the demo.
 
-Of each finished run: request, events, log, versions, and of some the predictions. What names the machine or its people is
-left out or cut (host, process, paths of files), and the archive is refused where something of it is left.
+Of each finished run: request, events, log, versions, and of some the predictions; also the saved views. What names the machine
+or its people is left out or cut (host, process, paths of files), and the archive is refused where something of it is left.
 Reads: the home, scikit-learn's scans. Writes: ``home.tar.xz``. Never: weights, images of datasets without a licence; the home.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import getpass
 import io
 import json
+import lzma
 import platform
 import re
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from kdengine import datasets, latency
+from kdengine import datasets, latency, views
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
 from kdengine.rundir import RunDir, run_dirs
@@ -29,8 +30,10 @@ from kdengine.status import RunStatus, status_of
 from store.demo.unpack import ARCHIVE, SCANS
 
 # suite -> of how many seeds the predictions are packed, at most IMAGES of them: they are what makes the archive large
-PREDICTIONS = {"all-methods": 2}
+PREDICTIONS = {"all-methods": 2, "demo": 2}
 IMAGES = 1000  # test images of those that are packed
+# a dictionary larger than all of it, yet little memory to unpack; lp: most bytes are those of numbers of two bytes
+PACKING = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 8 << 20, "lp": 1}
 AWAY = "not-shipped"  # stands for the folder of a dataset that somebody registered
 KEPT = ("versions", "threads", "python")  # of environment.json
 FILES = ("student_init", "teacher_weights")
@@ -51,8 +54,7 @@ def pack(home: Home, archive: Path = ARCHIVE, predictions: Mapping[str, int] = P
     members = [*_of_home(home), *_of_runs(runs, predictions)]
     _refuse_traces(members)
     aside = archive.with_name(f".{archive.name}")
-    # the dictionary of preset 6 is larger than all of it, and what unpacks it needs little memory
-    with tarfile.open(aside, "w:xz", preset=6) as packed:
+    with lzma.open(aside, "wb", filters=[PACKING]) as file, tarfile.open(fileobj=file, mode="w") as packed:
         for name, data in members:
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -73,6 +75,8 @@ def _of_home(home: Home) -> Iterator[Member]:
     known = {key: card for key, card in datasets.cards(home).items() if key not in datasets.BUILTIN}
     register = {key: {"path": AWAY, "card": _plain(card)} for key, card in known.items()}
     yield "data/datasets.json", json.dumps(register, indent=1).encode()
+    kept = [view.model_copy(update={"owner": None}).model_dump() for view in views.load(home)]
+    yield "views.json", json.dumps({"views": kept}, ensure_ascii=False, indent=1).encode()
     yield SCANS, _scans()
     if latency.read(home) is not None:
         yield "latency.json", latency.path_of(home).read_bytes()

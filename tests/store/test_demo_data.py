@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdengine import datasets, latency, pictures
+from kdengine import datasets, latency, pictures, views
 from kdengine.errors import HomeError, KdError
 from kdengine.home import Home
 from kdengine.rundir import RunDir, run_dirs
@@ -95,7 +95,7 @@ def test_every_run_is_finished_and_becomes_rows(unpacked: Home) -> None:
     assert unpacked.snapshot.is_file()
 
 
-def test_predictions_images_and_latency_are_there(unpacked: Home) -> None:
+def test_predictions_images_latency_and_views_are_there(unpacked: Home) -> None:
     answered = [run for run in run_dirs(unpacked) if run.predictions_npz.is_file()]
     assert len(answered) >= 40
     for run in answered[::7]:
@@ -109,6 +109,8 @@ def test_predictions_images_and_latency_are_there(unpacked: Home) -> None:
     assert pictures.train_samples(unpacked, "digits", 8)[3].shape == (8, 32, 32, 3)  # type: ignore[index]
     measured = latency.read(unpacked)
     assert measured is not None and len(measured.networks) > 20
+    held = views.load(unpacked)
+    assert len(held) >= 5 and all(view.owner is None for view in held)
     card = datasets.get(unpacked, "cifar10_mini")
     assert card.class_names[3] == "cat" and not datasets.is_here(unpacked, "cifar10_mini")
 
@@ -141,6 +143,7 @@ def trained(home: Home) -> RunDir:
 
 def test_a_home_is_packed_and_unpacked(home: Home, trained: RunDir, tmp_path: Path) -> None:
     RunDir.create(home, RunSpec(dataset="digits", seed=7))  # queued: not packed
+    views.save(home, "a view", "compare", "tab=ranking", owner="ada")
     archive = tmp_path / "made.tar.xz"
     found = pack.pack(home, archive, {"demo": 1})
     assert found["spec.json"] == found["predictions.npz"] == 1 and "attempt-1.json" not in found and "lock" not in found
@@ -150,6 +153,7 @@ def test_a_home_is_packed_and_unpacked(home: Home, trained: RunDir, tmp_path: Pa
     (run,) = run_dirs(again)
     assert run.read_request() == trained.read_request() and run.read_events() == trained.read_events()
     assert pair.answers(run).classes == 10  # type: ignore[union-attr]
+    assert [(view.name, view.owner) for view in views.load(again)] == [("a view", None)]
     assert pack.pack(home, archive, {})["spec.json"] == 1 and not any("npz" in n and "runs" in n for n in members(archive))
 
 

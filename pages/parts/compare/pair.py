@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from kdengine.errors import KdError
-from pages.parts import actions, blocks, charts, fetch, state, words
+from pages.parts import actions, blocks, charts, demo, fetch, state, who, words
 from pages.parts.compare import pair_figures, pair_sides
 from pages.parts.compare.pair_sides import ALONE, Side
 from pages.parts.compare.selection import Chosen
@@ -68,7 +68,10 @@ def _choose(offered: dict[str, pd.DataFrame], which: str) -> tuple[str, str, pd.
 
 def _pictures(which: str, ours: Side, other: Side | None) -> None:
     if not ours.answers:
-        st.markdown("This student left no predictions, or their file was removed: train it again to see who is right where.")
+        if demo.on():
+            demo.lacks("The predictions of this student are not part of the demo; those of suite all-methods on digits are.")
+        else:
+            st.markdown("This student left no predictions, or their file was removed: train it again to see who is right where.")
         return
     _gap(which, ours, other)
     _numbers(ours, other)
@@ -102,7 +105,7 @@ def _gap(which: str, ours: Side, other: Side | None) -> None:
                 f"recipe and data (seed {seeds})."
             )
             label = f"Train {student} alone ({words.count(len(specs), 'run')})"
-            if st.button(label, key="train-alone", icon=":material/play_arrow:"):
+            if who.may("launch") and st.button(label, key="train-alone", icon=":material/play_arrow:"):
                 state.say_later(f"{words.count(len(actions.launch(specs)), 'run')} launched")
                 st.switch_page("pages/runs.py")
 
@@ -161,7 +164,10 @@ def _likeness(ours: Side, other: Side | None) -> None:
     with st.spinner("Comparing layers", show_time=True):
         drawn = [(side, frame) for side in (ours, other) if side and (frame := pair_sides.likeness(side, ours)) is not None]
     if not drawn:
-        st.markdown(f"The features of the student or of its {partner} are not here any more: repeat the run to see this.")
+        if demo.on():
+            demo.lacks("This is computed from the features of both networks, which are too large for the demo.")
+        else:
+            st.markdown(f"The features of the student or of its {partner} are not here any more: repeat the run to see this.")
         return
     for place, (side, frame) in zip(st.columns(2, gap="large"), drawn, strict=False):
         figure = pair_figures.likeness(frame, rows=side.name, columns=f"the {partner}")

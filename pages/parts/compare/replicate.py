@@ -19,7 +19,7 @@ from kdengine import datasets, literature, replications, runner
 from kdengine.replications import QUICK, Replication, Scale, Trial
 from kdengine.slots import is_small
 from kdengine.spec import RECIPES
-from pages.parts import actions, blocks, buttons, charts, fetch, launching, plan, pulse, state, tables, who, words
+from pages.parts import actions, blocks, buttons, charts, demo, fetch, launching, plan, pulse, state, tables, who, words
 from pages.parts.compare import replication_words, selection
 from store.compare import replicate
 from store.compare.replicate import Progress, Verdict
@@ -181,6 +181,8 @@ def _how_far(wanted: Wanted, progress: Progress) -> None:
             _stop(wanted, progress)
             _curves(wanted, progress)
             _to_race(wanted, progress)
+        if demo.on() and progress.missing:
+            demo.lacks("Nothing is trained here.", "On a machine of your own one button trains what is missing.")
         for line in _what_it_means(wanted):
             st.caption(line)
 

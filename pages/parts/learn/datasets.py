@@ -13,7 +13,7 @@ import streamlit as st
 
 from kdengine import datasets, fetching, pictures
 from kdengine.datasets import DatasetCard
-from pages.parts import actions_kept, blocks, pulse, state, who, words
+from pages.parts import actions_kept, blocks, demo, pulse, state, who, words
 from pages.parts.learn import figures, networks
 
 EASY, HARD = "cifar10", "cifar100"  # the pair that the field compares on
@@ -135,6 +135,9 @@ def strips(root: str, key: str, folder: str) -> dict[int, bytes]:
 
 
 def _no_pixels(card: DatasetCard) -> None:
+    if demo.on():
+        demo.lacks(f"The images of {words.escaped(card.title)} are not part of this demo.", "An app of your own fetches them.")
+        return
     st.markdown(f"Real images of {card.title} appear here when it has been fetched and read once.")
     standing([card], "samples", lambda card: f"**{words.escaped(card.title)}**")
 
@@ -153,7 +156,9 @@ def description(card: DatasetCard) -> str:
     name = f"`{card.key}`" if card.title == card.key else f"**{words.escaped(card.title)}**&ensp;`{card.key}`"
     images = f"{card.classes} classes, {card.train_images:,} training and {card.test_images:,} test images"
     source = f"{card.source[0].upper()}{card.source[1:]}"  # addresses become links
-    lines = (f"{images}, {card.native_size} x {card.native_size} pixels", f"{source}. Licence: {datasets.licence(card.key)}.")
+    own = demo.on() and card.key not in datasets.BUILTIN  # registered where the runs were trained: nobody here knows its terms
+    terms = "" if own else f" Licence: {datasets.licence(card.key)}."
+    lines = (f"{images}, {card.native_size} x {card.native_size} pixels", f"{source}.{terms}")
     return f"{name}  \n:gray[{lines[0]}]  \n:gray[{lines[1]}]"
 
 
@@ -193,6 +198,9 @@ def _where(card: DatasetCard, now: fetching.View, place: str) -> None:
         st.progress(now.share, text=how_far(now, card))
         if who.may("fetch-dataset") and st.button("Stop", key=f"stop-{place}-{card.key}", icon=":material/stop:"):
             actions_kept.stop_fetching(card.key)
+        return
+    if demo.on():
+        st.markdown(":green[✓ part of this demo]" if now.decoded else ":gray[○ its images are not part of this demo]")
         return
     if now.state == "here":
         st.markdown(f":green[✓ on this disk]&ensp;:gray[{taken(card)}]")

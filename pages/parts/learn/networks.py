@@ -15,7 +15,7 @@ import streamlit as st
 from kdengine import errands, sizes
 from kdengine import latency as measurement
 from kdengine.spec import RunSpec
-from pages.parts import actions_kept, blocks, fetch, pulse, state, who, words
+from pages.parts import actions_kept, blocks, demo, fetch, pulse, state, who, words
 from pages.parts.learn import figures
 
 ALONE = RunSpec.model_fields["teacher_method"].default  # the method of a network that learns from labels alone
@@ -42,7 +42,7 @@ def draw() -> None:
 @st.cache_data(show_spinner="Looking at the networks")
 def catalogue() -> pd.DataFrame:
     """Return our networks by family: key, title, family, depth, params, macs (10 classes, 32 x 32), blocks (channels of each)."""
-    return pd.DataFrame([asdict(size) for size in sizes.of_catalogue()])  # loads torch: only for who opens this tab
+    return pd.DataFrame([asdict(size) for size in (sizes.recorded() if demo.on() else sizes.of_catalogue())])
 
 
 def latency() -> Any:
@@ -113,7 +113,8 @@ def example(networks: pd.DataFrame, printed: pd.DataFrame) -> None:
         blocks.note("One bar per block of layers, as high as it has channels. Both see the image through the same three stages.")
     with right:
         st.table(figures.side_by_side(big, small, printed), border="horizontal")
-        blocks.note("Accuracy as published, trained alone. The rest from the catalogue, latency as measured on this machine.")
+        where = "where these runs were trained" if demo.on() else "on this machine"
+        blocks.note(f"Accuracy as published, trained alone. The rest from the catalogue, latency as measured {where}.")
 
 
 # ---- depth against accuracy and speed ----------------------------------------------------------------------------------------

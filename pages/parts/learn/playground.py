@@ -15,7 +15,7 @@ import streamlit as st
 from kdengine import catalogue
 from kdengine.errors import KdError
 from kdengine.rundir import RunDir
-from pages.parts import actions, blocks, fetch, pulse, state, tables, who, words
+from pages.parts import actions, blocks, demo, fetch, pulse, state, tables, who, words
 from pages.parts.learn import pictures, tiles
 
 DRAWS = 6  # different sets of images offered
@@ -29,6 +29,10 @@ PART = {"0": "start", "0.25": "a quarter", "0.5": "half", "0.75": "three quarter
 
 def draw(key: str) -> None:
     """Draw the whole playground of the method ``key``."""
+    if demo.on():
+        demo.lacks("Here one turns the knobs of a loss and sees what two trained networks make of it. That computes with their "
+                   "weights, which are not part of this demo.")  # fmt: skip
+        return
     st.fragment(_play)(key)
 
 

@@ -22,6 +22,8 @@ NAME = "race-gallery"  # of what its buttons do, see ``state.attempt``
 def draw() -> None:
     """Draw the gallery."""
     found = fetch.exports()
+    if not found and not who.may("export"):
+        return
     st.subheader("Earlier exports", anchor=False)
     blocks.problems(state.fault(NAME), "Nothing was removed")
     if not found:

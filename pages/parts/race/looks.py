@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from pages.parts import state
+from pages.parts import state, who
 from store.export.race import options as known
 from store.export.race.options import Format, Options
 from store.export.race.order import Order
@@ -42,7 +42,9 @@ def choose(order: Order) -> Order:
     epochs = len(order.epochs)
     formats = FORMATS if epochs > 1 else {"png": "PNG"}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        format_ = cast(Format, _one("Format", formats, "format", next(iter(formats)), help=ABOUT_FORMATS))
+        format_ = cast(Format, next(iter(formats)))
+        if who.may("export"):  # else there is no file that would have a format, a size, a speed
+            format_ = cast(Format, _one("Format", formats, "format", format_, help=ABOUT_FORMATS))
         kind = _one("Drawn as", KINDS, "kind", "bars")
         theme = _one("Colours", THEMES, "theme", page_theme(), help="Print: black on white, for paper")
         length = st.empty()
@@ -68,7 +70,7 @@ def _more(order: Order, format_: str, kind: str) -> dict[str, Any]:
     )
     usual = "{}x{}".format(*known.USUAL_SIZE[format_])
     sizes = {size: size.replace("x", " × ") for size in known.SIZES}
-    size = state.choice(st.selectbox, "Size, pixels", sizes, name="size", default=usual)
+    size = state.choice(st.selectbox, "Size, pixels", sizes, name="size", default=usual) if who.may("export") else usual
     width, height = known.SIZES[size]
     values: dict[str, Any] = {"kind": kind, "width": width, "height": height, "highlight": tuple(lit[:LIT])}
     racers = len(order.racers)
@@ -95,6 +97,8 @@ def _axis(order: Order) -> dict[str, Any]:
 
 
 def _motion(format_: str) -> dict[str, Any]:
+    if not who.may("export"):
+        return {}
     usual = str(known.USUAL_FPS[format_])
     rates = {str(fps): str(fps) for fps in FPS[format_]}
     fps = state.choice(st.selectbox, "Frames per second", rates, name="fps", default=usual)
