@@ -1,5 +1,7 @@
-"""Looking after the server: who may do what, what takes the room on its disk, and what was done. Reads: the home. Writes: nothing
-itself."""
+"""Looking after the server: who may do what, what takes the room on its disk, how it is, and what was done.
+
+Reads: the home. Writes: nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,14 @@ import streamlit as st
 
 from pages.parts import blocks, state
 from pages.parts.compare import selection
-from pages.parts.server import log, people, storage
+from pages.parts.server import health, log, people, storage
 
-TABS = {"people": ("People", people.draw), "storage": ("Storage", storage.draw), "log": ("What was done", log.draw)}
+TABS = {
+    "people": ("People", people.draw),
+    "storage": ("Storage", storage.draw),
+    "health": ("Health", health.draw),
+    "log": ("What was done", log.draw),
+}
 TITLES = {title: name for name, (title, _) in TABS.items()}
 
 
@@ -26,7 +33,7 @@ def to_url() -> None:
     st.query_params["tab"] = opened()
 
 
-blocks.say("Server", "Who may do what here, what takes the room on its disk, and what was done.", needs="server")
+blocks.say("Server", "Who may do what, what takes the room on its disk, how it is, and what was done.", needs="server")
 selection.name_unknown({"tab": list(TABS)})
 name = opened()  # before the tabs are drawn, so that the URL decides which is open
 places = st.tabs(list(TITLES), key="server-tab", on_change=to_url)

@@ -6,6 +6,7 @@ is asked for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,9 @@ def backup(
     from store import nightly
 
     home = Home.find()
-    with Recorder(home, nightly.ERRAND) as note, Progress(console=says, transient=True) as bar:
+    # how one elsewhere goes is no concern of the nightly ones: it has a name of its own
+    errand = nightly.ERRAND if to is None else replace(nightly.ERRAND, name="backup-elsewhere")
+    with Recorder(home, errand) as note, Progress(console=says, transient=True) as bar:
         note.step("backup")
         task = bar.add_task("backing up", total=None)
 

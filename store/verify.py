@@ -20,7 +20,8 @@ from typing import Any
 
 import duckdb
 
-from kdengine.errands import Errand
+from kdengine import errands
+from kdengine.errands import Errand, Standing
 from kdengine.errors import KdError, Problem
 from kdengine.events import EpochEnded, now
 from kdengine.home import Home
@@ -99,6 +100,16 @@ def keep(home: Home, found: Verified) -> None:
     """Write the result down for the page that shows it."""
     with contextlib.suppress(OSError):  # a full disk is told by others
         write_aside(_file(home), json.dumps(found.as_dict()).encode(), durable=False)
+
+
+def start(home: Home) -> bool:
+    """Compare in a process of its own; False where that is under way. Raises ``OSError`` where no process can be started."""
+    return errands.start(home, ERRAND)
+
+
+def standing(home: Home) -> Standing:
+    """Return how the comparison stands that is under way, or why the last one failed."""
+    return errands.standing(home, ERRAND)
 
 
 def last(home: Home) -> Verified | None:

@@ -276,10 +276,15 @@ CHANGES = {
     "kdengine.storage": {"remove_run"},
     "kdengine.rundir": {"write_aside"},
     "store.export.race.exports": {"ask", "cancel", "remove", "tick", "draw_ordered"},
+    "store.nightly": {"start", "tick"},
+    "store.verify": {"start", "keep"},
+    "store.backup": {"make", "rotate"},
+    "store.restore": {"restore"},
 }
 CHANGING_METHODS = {"append_event", "write_attempt", "write_resume_ask", "write_progress", "create"}  # of a run's folder
 MAY_CHANGE = {
-    "pages.parts.pulse": {"kdengine.runner.tick", "store.export.race.exports.tick"},  # moves the queues on, for nobody
+    # moves the queues on, and makes backups, for nobody
+    "pages.parts.pulse": {"kdengine.runner.tick", "store.export.race.exports.tick", "store.nightly.tick"},
     "pages.parts.door": {"kdengine.audit.note"},  # notes who passed
 }
 DOORS = {"passed", "passed_with"}

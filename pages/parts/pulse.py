@@ -83,7 +83,7 @@ class Pulse:
 
     def __post_init__(self) -> None:
         self.questions = Questions(self.home)
-        self.beaten_at: float | None = None  # when the last beat ended (monotonic, s); None before the first
+        self.beaten_at: float | None = None  # when it was done with all last (monotonic, s); None at first
         self._backup_look_at = time.monotonic() + FIRST_BACKUP_LOOK_S
         self._stop = threading.Event()
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="pulse-hand")
@@ -94,6 +94,7 @@ class Pulse:
         """Take in once, so that the first page already shows what is there, then keep beating."""
         _running.append(self)
         self._guarded("taking in results", self.store.take_in)
+        self.beaten_at = time.monotonic()
         self._thread.start()
 
     @property

@@ -483,6 +483,10 @@ def test_the_commands(lab: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(run_dirs(Home(tmp_path / "other"))) == 4 and "4 runs are back" in capsys.readouterr().err
     assert run(monkeypatch, "restore", "20200101T000000Z") == 1
     assert "allowed" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, "backup", "--to", str(tmp_path / "file")) == 1
+    assert nightly.standing(lab).problems == (), "a fault elsewhere is none of the nightly ones"
+    capsys.readouterr()
     first = run_dirs(lab)[0]
     first.spec_json.write_text(first.spec_json.read_text() + " ")
     assert run(monkeypatch, "restore", backup.listed(backup.folder_of(lab))[0].name) == 1
