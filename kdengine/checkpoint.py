@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kdengine.errors import Problem, RunFailed
+from kdengine.events import EpochEnded, Notice
 
 
 def save(state: dict[str, Any], file: Path) -> None:
@@ -48,6 +49,16 @@ def load(file: Path) -> dict[str, Any] | None:
                                 "an intact checkpoint of this run", "retry the run: a new one starts from the beginning")
                         ) from error  # fmt: skip
     return state
+
+
+def missing(event: EpochEnded, logged: set[tuple[str, int]]) -> list[Notice]:
+    """Return a notice that names the epochs before ``event``, of its phase, that the record has lost; none where it has all."""
+    gone = [str(epoch) for epoch in range(1, event.epoch) if (event.phase, epoch) not in logged]
+    if not gone:
+        return []
+    which = f"epoch{'s' * (len(gone) > 1)} {', '.join(gone[:8])}{' and others' * (len(gone) > 8)}"
+    why = "a full disk refused it, or the file was cut" if len(gone) == 1 else "a full disk refused them, or the file was cut"
+    return [Notice(text=f"The record lacks {which} of phase {event.phase}: {why}. The training is whole; its curve has a gap.")]
 
 
 def random_state() -> dict[str, Any]:

@@ -362,7 +362,9 @@ class Training:
         self.order.set_state(state["order"])
         torch.set_num_threads(state["threads"])
         event = EpochEnded.model_validate_json(state["event"])
-        if (event.phase, event.epoch) not in self._logged():
+        logged = self._logged()
+        yield from checkpoint.missing(event, logged)
+        if (event.phase, event.epoch) not in logged:
             yield event
         yield from self._exactness(state)
         checkpoint.set_random_state(state["random"])

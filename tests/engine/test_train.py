@@ -233,6 +233,19 @@ def test_other_hardware_is_said_on_resume(small):
     assert len(notices) == 1 and "not bit-exact" in notices[0] and "VSX" in notices[0]
 
 
+def test_epochs_that_the_record_has_lost_are_named_on_resume(small):
+    setting = small(method="base", epochs=4)
+    for event in train(setting):
+        if isinstance(event, EpochEnded) and event.epoch == 3:
+            break  # its checkpoint is written; of the record only the first word is left
+        if not isinstance(event, EpochEnded):
+            setting.run.append_event(event)
+    events = list(train(setting))
+    (notice,) = [e.text for e in events if isinstance(e, Notice)]
+    assert "lacks epochs 1, 2 of phase main" in notice and "gap" in notice
+    assert [e.epoch for e in epochs_of(events)] == [3, 4]
+
+
 def test_validation_images_are_held_out_and_choose_the_best(small):
     events = list(train(small(method="base", val_frac=0.1)))
     assert events[0].val_images == 120
