@@ -22,7 +22,7 @@ from kdengine.hosting import Hosting, Mode
 from kdengine.rundir import RunDir, find_run, run_dirs
 from kdengine.spec import RunSpec
 from kdengine.status import RunStatus, status_of
-from pages.parts import actions, actions_kept, actions_people, door, pulse, who
+from pages.parts import actions, actions_kept, actions_people, actions_server, door, pulse, who
 from store.export.race import exports, shelf
 from store.export.race.order import Order
 from tests.store.racing import order
@@ -117,6 +117,8 @@ CALLS: dict[str, tuple[Callable[[Scene], Any], set[str]]] = {
     "stop_measuring": (lambda s: actions_kept.stop_measuring(), ADMINS),
     "put_person": (lambda s: actions_people.put_person("eve@example.org", "member"), ADMINS),
     "limit_all": (lambda s: actions_people.limit_all({"disk_mib": 5}), ADMINS),
+    "back_up": (lambda s: actions_server.back_up(), ADMINS),
+    "verify_store": (lambda s: actions_server.verify_store(), ADMINS),
 }
 # function -> what is seen in the home when it was done
 DONE: dict[str, Callable[[Scene, Person], bool]] = {
@@ -142,6 +144,8 @@ DONE: dict[str, Callable[[Scene, Person], bool]] = {
     "stop_measuring": lambda s, p: (s.home.root / "stopped-latency").exists(),
     "put_person": lambda s, p: [entry.name for entry in access.load(s.home).entries] == ["eve"],
     "limit_all": lambda s, p: access.load(s.home).quota == {"disk_mib": 5},
+    "back_up": lambda s, p: (s.home.root / "started-backup").exists(),
+    "verify_store": lambda s, p: (s.home.root / "started-verify").exists(),
 }
 
 
@@ -168,7 +172,7 @@ def askers(scene: Scene) -> list[tuple[str, ...]]:
 def test_every_public_action_is_in_the_table() -> None:
     public = {
         name
-        for module in (actions, actions_kept, actions_people)
+        for module in (actions, actions_kept, actions_people, actions_server)
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }

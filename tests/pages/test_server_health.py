@@ -8,12 +8,11 @@ from unittest.mock import patch
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kdengine import access, audit, errands
-from kdengine.access import NotAllowed
+from kdengine import audit, errands
 from kdengine.errands import Errand
 from kdengine.errors import KdError
 from kdengine.home import Home
-from pages.parts import actions_server, health, pulse, who
+from pages.parts import health, pulse
 from pages.parts.pulse import Trouble
 from pages.parts.server import health as tab
 from store import backup, nightly, verify
@@ -93,11 +92,3 @@ def test_work_under_way_and_work_that_failed_are_shown(visit: Visit, home: Home)
         raise KdError(FAULT)
     app.run()
     assert "backup-now" in keys(app) and "The last one did not end well" in text(app)
-
-
-@pytest.mark.parametrize("act", [actions_server.back_up, actions_server.verify_store])
-def test_nobody_but_an_admin_may(home: Home, monkeypatch: pytest.MonkeyPatch, act: object) -> None:
-    monkeypatch.setattr(errands, "start", lambda home, errand: pytest.fail("it was started"))
-    monkeypatch.setattr(who, "person", lambda: access.Person("mia", access.Role.MEMBER, "mia@example.org"))
-    with pytest.raises(NotAllowed):
-        act()  # type: ignore[operator]
