@@ -6,8 +6,6 @@ those that ``restore`` puts back.
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from enum import StrEnum
 from typing import Annotated, Any
@@ -44,16 +42,17 @@ def sql(
     """Run one statement on the results, whether the app runs or not. Tables: runs, epochs, terms, published, artifacts,
     best, leaderboard."""
     from store import sandbox
+    from store.export import tables
 
     frame = sandbox.run(statement, timeout_s=timeout, max_rows=max_rows, home=Home.find())
     if frame.attrs["cut"]:
         errors.print(f"only the first {len(frame)} rows are shown (--max-rows)")
     if format is Format.JSON:
-        print(json.dumps([_plain(row) for row in frame.to_dict("records")], default=str, ensure_ascii=False))
+        print(tables.json(frame).decode())
     elif format is Format.CSV:
         frame.to_csv(sys.stdout, index=False)
     else:
-        _print_table(frame)
+        _print_table(frame, [tables.plain(row) for row in frame.to_dict("records")])
 
 
 @app.command()
@@ -73,27 +72,12 @@ app.command()(backup_command.restore)
 app.command()(verify_command.verify)
 
 
-def _print_table(frame: Any) -> None:
+def _print_table(frame: Any, rows: list[dict[str, Any]]) -> None:
     table = Table(*(str(name) for name in frame.columns))
-    for row in frame.to_dict("records"):
-        table.add_row(*(_shown(value) for value in _plain(row).values()))
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
     wide = None if sys.stdout.isatty() else 10_000  # into a file or a pipe nothing is cut off
     Console(width=wide, highlight=False).print(table)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold: missing and not-a-number become None, NumPy numbers become Python's."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "isoformat"):
-        return None if str(value) == "NaT" else value.isoformat()
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return None if type(value).__name__ == "NAType" else value
 
 
 def _shown(value: Any) -> str:

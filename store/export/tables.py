@@ -1,4 +1,4 @@
-"""Tables to take away: CSV and Parquet for machines, LaTeX and Markdown for readers.
+"""Tables to take away: CSV, Parquet and JSON for machines, LaTeX and Markdown for readers.
 
 A pivot becomes a long table for machines (one row per cell, every number of it) and a grid for readers. A flat frame stays what
 it is; for readers shares (``_frac``) become percent (``_pct``).
@@ -9,11 +9,14 @@ Reads: the frames and pivots it is given. Writes: nothing; callers decide where 
 from __future__ import annotations
 
 import io
+import json as json_
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from store.compare import wording
 from store.compare.groups import WHICH
@@ -33,20 +36,71 @@ _LATEX = {
     "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "·": r"\textperiodcentered{}", "…": r"\ldots{}", "\N{NO-BREAK SPACE}": "~",
     UP: r"$\uparrow$", DOWN: r"$\downarrow$", "\n": " ",
 }  # fmt: skip
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _WIDE = 6  # from so many columns on LaTeX takes a smaller type
 
 
 def csv(table: pd.DataFrame | Pivot) -> bytes:
-    """Return the table as CSV: UTF-8, a header line, lists joined by spaces, nothing for a missing value."""
+    """Return the table as CSV: UTF-8, a header line, lists joined by spaces, nothing for a missing value.
+
+    A text that a spreadsheet would take for a formula gets a ``'`` in front (cells may hold what others wrote); \\r becomes \\n.
+    """
     frame = _long(table, lambda items: " ".join(map(str, items)))
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    for name in _texts(frame):
+        frame[name] = pd.Series([_inert(value) for value in frame[name]], index=frame.index, dtype=object)
+    return frame.rename(columns=_inert).to_csv(index=False, lineterminator="\n").encode()
 
 
 def parquet(table: pd.DataFrame | Pivot) -> bytes:
-    """Return the table as a Parquet file; lists stay lists."""
-    file = io.BytesIO()
-    _long(table, list).to_parquet(file, index=False)
+    """Return the table as a Parquet file; lists stay lists, what Parquet has no form for becomes text."""
+    frame, file = _long(table, list), io.BytesIO()
+    for name in _texts(frame):
+        try:
+            pa.array(frame[name], from_pandas=True)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):  # values of several kinds in one column
+            frame[name] = [None if value is None else text_of(value) for value in frame[name]]
+    frame.to_parquet(file, index=False)
     return file.getvalue()
+
+
+def json(frame: pd.DataFrame) -> bytes:
+    """Return a flat table as JSON: UTF-8, a list of objects, null for a missing value or no number, times as ISO 8601."""
+    rows = [plain(row) for row in frame.to_dict("records")]
+    return json_.dumps(rows, default=str, ensure_ascii=False).encode(errors="replace")
+
+
+def plain(value: Any) -> Any:
+    """Return a value that JSON can hold: missing and not-a-number become None, NumPy numbers become Python's."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "isoformat"):
+        return None if str(value) == "NaT" else value.isoformat()
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if type(value).__name__ == "NAType" else value
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text; lists and structs as JSON."""
+    return value if isinstance(value, str) else json_.dumps(plain(value), default=str, ensure_ascii=False)
+
+
+def _texts(frame: pd.DataFrame) -> list[Any]:
+    return [name for name in frame if frame[name].dtype == object or isinstance(frame[name].dtype, pd.StringDtype)]
+
+
+def _inert(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula; a text that reads as a number is none."""
+    if isinstance(value, dict):
+        return text_of(value)  # begins with a brace
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # a lone \r is not quoted, and would begin a line of its own
+    return f"'{text}" if len(text) > 1 and text[0] in "=+-@\t\n" and not _NUMBER.fullmatch(text) else text
 
 
 def markdown(table: pd.DataFrame | Pivot, show: str = "mean", caption: str = "") -> str:
@@ -216,9 +270,7 @@ def _long(table: pd.DataFrame | Pivot, write_list: Callable[[Any], Any]) -> pd.D
     frame = (table.cells.assign(which=table.which) if isinstance(table, Pivot) else table).copy(deep=False)
     for name in frame:
         if frame[name].dtype == object and any(_is_list(value) for value in frame[name]):
-            frame[name] = pd.Series(
-                [write_list(v) if _is_list(v) else None for v in frame[name]], index=frame.index, dtype=object
-            )
+            frame[name] = pd.Series([write_list(v) if _is_list(v) else v for v in frame[name]], index=frame.index, dtype=object)
     return frame
 
 

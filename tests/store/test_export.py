@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -168,3 +169,37 @@ def test_latex_compiles(table: Pivot, flat: pd.DataFrame, tmp_path: Path) -> Non
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1500:]
     assert "Missing character" not in done.stdout and (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://example.org")']
+)
+def test_no_cell_of_a_csv_is_a_formula(text: str) -> None:
+    frame = pd.DataFrame({"note": [text, "plain"], text: ["a", "b"]})
+    back = pd.read_csv(io.BytesIO(tables.csv(frame)), dtype=str)
+    shown = "'" + text.replace("\r", "\n")
+    assert back["note"].tolist() == [shown, "plain"] and back.columns[1] == shown
+    assert (
+        pd.read_parquet(io.BytesIO(tables.parquet(frame)))["note"][0] == text
+        and json.loads(tables.json(frame))[0]["note"] == text
+    )
+
+
+def test_numbers_in_a_csv_stay_numbers() -> None:
+    frame = pd.DataFrame({"gain": [-0.25, 0.5], "text": ["-3.5e-2", "+7"], "dash": ["-", "–"]})
+    assert tables.csv(frame).decode() == "gain,text,dash\n-0.25,-3.5e-2,-\n0.5,+7,–\n"
+
+
+def test_what_an_answer_may_hold_can_be_taken_away() -> None:
+    frame = pd.DataFrame({
+        "struct": [{"a": [1, None]}, None], "mixed": [1, "x"], "lists": [[1, 2], None], "big": [2**70, None],
+        "text": ["é<>", None], "n": pd.array([1, None], dtype="Int64"), "at": pd.to_datetime(["2026-01-01 10:00", None]),
+        "x": [float("inf"), 0.5],
+    })  # fmt: skip
+    rows = json.loads(tables.json(frame))
+    assert rows[0] == {"struct": {"a": [1, None]}, "mixed": 1, "lists": [1, 2], "big": 2**70, "text": "é<>", "n": 1,
+                       "at": "2026-01-01T10:00:00", "x": None}  # fmt: skip
+    assert set(rows[1].values()) == {None, "x", 0.5}
+    back = pd.read_parquet(io.BytesIO(tables.parquet(frame)))
+    assert list(back["mixed"]) == ["1", "x"] and list(back["lists"][0]) == [1, 2] and back["text"][0] == "é<>"
+    assert pd.read_csv(io.BytesIO(tables.csv(frame)))["struct"][0] == '{"a": [1, null]}'
