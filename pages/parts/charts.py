@@ -187,9 +187,7 @@ def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequenc
          from_zero: bool = False, x_end: float | None = None, under: Sequence[Line] = (),
          x_axis: dict[str, Any] | None = None) -> go.Figure:  # fmt: skip
     """Draw lines with their names at their ends, above those of ``under``. Accuracy begins where the data is, counts at zero.
-
-    ``x``: a key of ``words.AXES``; another axis is described by ``x_axis``, as plotly takes it, its range included.
-    """
+    ``x``: a key of ``words.AXES``; another axis is described by ``x_axis``, as plotly takes it, its range included."""
     named = [line for line in lines if line.named]
     labelled = len(named) <= MAX_LABELS
     low, high = _range([*under, *lines], references, y.unit, from_zero)
@@ -199,16 +197,13 @@ def draw(lines: Sequence[Line], *, y: words.Measure, x: str, references: Sequenc
     longest = max((len(name) for name in [*reaching, *(r.name for r in references)]), default=0)
     layout = blank(height, legend=not labelled, right=min(260, 12 + LETTER_PX * longest))
     layout["xaxis"] |= x_axis
-    layout["yaxis"] |= {
-        "range": [low, high],
-        "title": {"text": _axis_title(y, low), **TITLE},
-        "ticksuffix": " %" if y.unit == "percent" else "",
-    }
+    layout["yaxis"] |= {"range": [low, high], "title": {"text": _axis_title(y, low), **TITLE}}
+    layout["yaxis"]["ticksuffix"] = " %" if y.unit == "percent" else ""
     layout["shapes"] = [{"xref": "paper", "x0": 0, "x1": 1, "y0": r.value, "y1": r.value} | LEVEL for r in references]
     layout["annotations"] = _labels(named if labelled else [], references, (low, high), height, end)
     bands = [_band(line) for line in lines if line.low is not None and line.high is not None]
-    below = [_curve(line, y.unit) for line in under]
-    return go.Figure(data=[*below, *bands, *(_curve(line, y.unit) for line in lines)], layout=layout)
+    above, below = ([_curve(line, y.unit) for line in some] for some in (lines, under))
+    return go.Figure(data=[*below, *bands, *above], layout=layout)
 
 
 def leaderboard(frame: pd.DataFrame, *, which: str = "best", references: Sequence[tuple[str, float]] = ()) -> go.Figure:
@@ -338,9 +333,7 @@ def _axis_title(y: words.Measure, low: float) -> str:
 
 def _range(lines: Sequence[Line], references: Sequence[Reference], unit: str, from_zero: bool) -> tuple[float, float]:
     parts = [line.y for line in lines] + [b for line in lines for b in (line.low, line.high) if b is not None]
-    values = (
-        np.concatenate([*parts, np.array([r.value for r in references], dtype=float)]) if parts or references else np.array([])
-    )
+    values = np.concatenate([*parts, np.array([r.value for r in references], dtype=float)])
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 100.0 if unit == "percent" else 1.0
