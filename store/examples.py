@@ -25,13 +25,27 @@ class Example:
     colour: str = ""
 
 
+# all that somebody new to it needs, in markdown
+PRIMER = (
+    "A question names columns, a table, and what to do with its rows: "
+    "`SELECT method, avg(best_top1_frac) FROM best GROUP BY method`.",
+    "`runs` has one row per run (what was asked for, how it went), `epochs` one per run and epoch (accuracy, loss, speed), "
+    "`terms` one per part of the loss, `artifacts` one per file of a run, `published` one per result of the literature.",
+    "`best` and `leaderboard` are made of these: the best and the last accuracy of each run, and their mean and spread over "
+    "seeds.",
+    "`JOIN runs USING (run_id)` puts what belongs to a run beside its epochs; of a run of several networks, "
+    "`network = 'student'` is the one that counts.",
+    "Names end with their unit: `_frac` is a fraction from 0 to 1 (the table shows percent), `_s` seconds, `_mib` MiB; times "
+    "are UTC; NULL means not measured, or that there is no such thing.",
+)
+
 EXAMPLES = (
     Example(
         "seeds",
         "Mean and spread over seeds",
         "How good is each method, and how much of that is chance?",
         """\
--- One row per setting: runs that differ in nothing but the seed are one group.
+-- Runs that differ in nothing but the seed are one group, one row here.
 SELECT method,
        dataset,
        best_mean_frac,   -- mean over seeds of the best test accuracy
@@ -39,7 +53,7 @@ SELECT method,
        last_mean_frac,   -- the same after the last epoch
        n                 -- seeds behind these numbers
 FROM leaderboard
-WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)   -- who only teaches is left out
+WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
 ORDER BY best_mean_frac DESC
 """,
         "bar", "method", "best_mean_frac", "dataset",
@@ -60,7 +74,7 @@ SELECT method,
        avg(best_top1_frac - alone_frac)         AS gain_mean_frac,
        stddev_samp(best_top1_frac - alone_frac) AS gain_std_frac,
        count(*)                                 AS n
-FROM best JOIN alone USING (suite, dataset, student, seed)   -- seed by seed
+FROM best JOIN alone USING (suite, dataset, student, seed)  -- seed by seed
 WHERE method <> 'base' AND network = 'student' AND status = 'finished'
 GROUP BY ALL
 ORDER BY gain_mean_frac DESC
@@ -80,17 +94,17 @@ WITH alone AS (
 )
 SELECT b.method,
        b.dataset,
-       avg(alone_frac)                                                       AS alone_frac,
-       avg(b.last_top1_frac)                                                 AS student_frac,
-       avg(r.teacher_top1_frac)                                              AS teacher_frac,
-       (student_frac - avg(alone_frac)) / (teacher_frac - avg(alone_frac))   AS gap_closed_frac
+       avg(a.alone_frac)        AS start_frac,
+       avg(b.last_top1_frac)    AS student_frac,
+       avg(r.teacher_top1_frac) AS teacher_frac,
+       (student_frac - start_frac) / (teacher_frac - start_frac) AS gap_closed_frac
 FROM best b
 JOIN runs r USING (run_id)
-JOIN alone a ON a.suite = b.suite AND a.dataset = b.dataset AND a.student = b.student
+JOIN alone a ON (a.suite, a.dataset, a.student) = (b.suite, b.dataset, b.student)
 WHERE b.network = 'student' AND b.status = 'finished'
   AND r.teacher <> r.student              -- not those who were taught by their own likes
 GROUP BY ALL
-HAVING teacher_frac > avg(alone_frac)     -- a teacher that is no better leaves no gap
+HAVING teacher_frac > start_frac          -- else there is no gap to close
 ORDER BY gap_closed_frac DESC
 """,
         "bar", "method", "gap_closed_frac", "dataset",
@@ -106,8 +120,13 @@ SELECT r.method,
        count(*)              AS n
 FROM epochs e JOIN runs r USING (run_id)
 WHERE e.network = 'student'
-  AND r.dataset = (SELECT dataset FROM runs ORDER BY created_at DESC LIMIT 1)   -- or name one: 'cifar100'
-  AND r.student = (SELECT student FROM runs WHERE teacher IS NOT NULL ORDER BY created_at DESC LIMIT 1)
+  AND (r.dataset, r.student) = (  -- of the newest run with a teacher; or name them:
+    SELECT (dataset, student)     -- ('cifar100', 'resnet8')
+    FROM runs
+    WHERE teacher IS NOT NULL
+    ORDER BY created_at DESC
+    LIMIT 1
+  )
 GROUP BY ALL
 ORDER BY r.method, e.epoch
 """,
@@ -116,7 +135,7 @@ ORDER BY r.method, e.epoch
     Example(
         "speed",
         "Speed and cost of training",
-        "How fast does each method train, how much memory does it take, and how often the time of labels alone?",
+        "How fast is each method, how much memory does it take, how much longer than labels alone?",
         """\
 WITH speeds AS (
     SELECT r.method, r.dataset, r.student,
@@ -132,10 +151,10 @@ SELECT s.method,
        s.images_per_s,
        s.peak_mib,
        s.elapsed_s,
-       alone.images_per_s / s.images_per_s AS times_as_long   -- 1 = as fast as labels alone
+       b.images_per_s / s.images_per_s AS times_as_long  -- 1 = as long as labels alone
 FROM speeds s
-JOIN speeds alone ON alone.method = 'base' AND alone.dataset = s.dataset AND alone.student = s.student
-WHERE s.student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)   -- who only teaches is left out
+JOIN speeds b ON b.method = 'base' AND (b.dataset, b.student) = (s.dataset, s.student)
+WHERE s.student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
 ORDER BY times_as_long
 """,
         "bar", "method", "times_as_long", "dataset",
@@ -145,7 +164,7 @@ ORDER BY times_as_long
         "Seconds to 90 % of the final accuracy",
         "Which method is nearly there first, by the clock?",
         """\
-WITH reached AS (        -- the first epoch of each run with 90 % of its own last accuracy
+WITH reached AS (        -- of each run, the first epoch at 90 % of its last accuracy
     SELECT e.run_id, min(e.elapsed_s) AS reached_s
     FROM epochs e JOIN best b USING (run_id, network)
     WHERE e.network = 'student' AND b.status = 'finished'
@@ -158,7 +177,7 @@ SELECT method, dataset,
        avg(elapsed_s)         AS whole_training_s,
        count(*)               AS n
 FROM reached JOIN runs USING (run_id)
-WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)   -- who only teaches is left out
+WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
 GROUP BY ALL
 ORDER BY reached_mean_s
 """,
@@ -170,20 +189,23 @@ ORDER BY reached_mean_s
         "Does a method gain here what the literature says it gains elsewhere?",
         """\
 WITH literature AS (     -- gain over labels alone in the same table of the same paper
-    SELECT m.method, avg(m.top1_frac - alone.top1_frac) AS published_gain_frac, count(*) AS published_results
-    FROM published m
-    JOIN published alone USING (source, page, dataset, student)
-    WHERE alone.method = 'base' AND m.method <> 'base'
+    SELECT m.method,
+           avg(m.top1_frac - b.top1_frac) AS published_gain_frac,
+           count(*)                       AS published_results
+    FROM published m JOIN published b USING (source, page, dataset, student)
+    WHERE b.method = 'base' AND m.method <> 'base'
     GROUP BY m.method
 ),
 here AS (                -- gain over labels alone in the same suite
-    SELECT m.method, avg(m.best_mean_frac - alone.best_mean_frac) AS measured_gain_frac, sum(m.n) AS measured_runs
-    FROM leaderboard m
-    JOIN leaderboard alone USING (suite, dataset, student)
-    WHERE alone.method = 'base' AND m.method <> 'base'
+    SELECT m.method,
+           avg(m.best_mean_frac - b.best_mean_frac) AS measured_gain_frac,
+           sum(m.n)                                 AS measured_runs
+    FROM leaderboard m JOIN leaderboard b USING (suite, dataset, student)
+    WHERE b.method = 'base' AND m.method <> 'base'
     GROUP BY m.method
 )
-SELECT method, published_gain_frac, measured_gain_frac, published_results, measured_runs
+SELECT method, published_gain_frac, measured_gain_frac,
+       published_results, measured_runs
 FROM literature JOIN here USING (method)
 ORDER BY published_gain_frac DESC
 """,
@@ -194,15 +216,16 @@ ORDER BY published_gain_frac DESC
         "Best epoch against last",
         "How much better does a method look when its best epoch is chosen on the test images?",
         """\
+-- 0 = the last epoch is the best one
 SELECT method,
        dataset,
-       avg(best_top1_frac - last_top1_frac)         AS flattered_mean_frac,   -- 0 = the last epoch is the best
+       avg(best_top1_frac - last_top1_frac)         AS flattered_mean_frac,
        stddev_samp(best_top1_frac - last_top1_frac) AS flattered_std_frac,
        avg(best_epoch)                              AS best_epoch,
        count(*)                                     AS n
 FROM best
 WHERE network = 'student' AND status = 'finished'
-  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)   -- who only teaches is left out
+  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
 GROUP BY ALL
 ORDER BY flattered_mean_frac DESC
 """,
@@ -214,13 +237,13 @@ ORDER BY flattered_mean_frac DESC
         "Is a student that says what its teacher says also right more often? One point per run.",
         """\
 SELECT r.method,
-       r.dataset,
-       arg_max(e.agreement_frac, e.epoch) AS agreement_frac,    -- at the last epoch
+       arg_max(e.agreement_frac, e.epoch) AS agreement_frac,  -- at the last epoch
        arg_max(e.test_top1_frac, e.epoch) AS test_top1_frac,
        r.seed,
        r.run_id
 FROM epochs e JOIN runs r USING (run_id)
 WHERE e.network = 'student' AND r.status = 'finished' AND r.teacher IS NOT NULL
+  AND r.dataset = (SELECT dataset FROM runs ORDER BY created_at DESC LIMIT 1)
 GROUP BY ALL
 ORDER BY agreement_frac DESC
 """,
@@ -232,7 +255,9 @@ ORDER BY agreement_frac DESC
         "Whose confidence can be believed? The lower the calibration error, the more.",
         """\
 WITH ends AS (           -- each run at its last epoch
-    SELECT run_id, arg_max(test_ece_frac, epoch) AS ece_frac, arg_max(test_top1_frac, epoch) AS top1_frac
+    SELECT run_id,
+           arg_max(test_ece_frac, epoch)  AS ece_frac,
+           arg_max(test_top1_frac, epoch) AS top1_frac
     FROM epochs
     WHERE network = 'student'
     GROUP BY run_id
@@ -244,7 +269,7 @@ SELECT method, dataset,
        count(*)              AS n
 FROM ends JOIN runs USING (run_id)
 WHERE status = 'finished'
-  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)   -- who only teaches is left out
+  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
 GROUP BY ALL
 ORDER BY ece_mean_frac
 """,
@@ -253,12 +278,13 @@ ORDER BY ece_mean_frac
     Example(
         "terms",
         "Share of the labels in the loss",
-        "How much of its loss does a method spend on the labels, and how does that change while it trains?",
+        "How much of its loss does a method spend on the labels, and does that change while it trains?",
         """\
--- Terms are stored as they enter the loss, already weighted; ce is the term of the labels.
+-- Terms are stored as they enter the loss, already weighted; ce is of the labels.
 SELECT r.method,
        t.epoch,
-       coalesce(sum(abs(t.value)) FILTER (t.term = 'ce'), 0) / sum(abs(t.value)) AS labels_share_frac
+       sum(CASE WHEN t.term = 'ce' THEN abs(t.value) ELSE 0 END)
+           / sum(abs(t.value)) AS labels_share_frac
 FROM terms t JOIN runs r USING (run_id)
 WHERE t.phase = 'main' AND t.network = 'student'
 GROUP BY ALL
@@ -278,17 +304,18 @@ SELECT status,
        max(ended_at)                        AS last_time
 FROM runs
 GROUP BY ALL
-ORDER BY max(status) = 'finished', runs DESC   -- trouble first
+ORDER BY max(status) = 'finished', runs DESC  -- trouble first
 """,
         "bar", "status", "runs", "",
     ),
     Example(
         "hours",
-        "Hours of training by suite",
-        "Where did the time go?",
+        "Hours of training",
+        "Where did the time go: by suite, by who launched it, on which device?",
         """\
 SELECT coalesce(suite, 'no suite')           AS suite,
-       device_name,
+       coalesce(owner, 'nobody signed in')   AS owner,
+       CASE WHEN device LIKE 'cuda%' THEN 'GPU' ELSE upper(device) END AS device,
        sum(elapsed_s) / 3600                 AS hours,
        count(*)                              AS runs,
        count(*) FILTER (status = 'finished') AS finished
@@ -297,7 +324,7 @@ WHERE elapsed_s IS NOT NULL
 GROUP BY ALL
 ORDER BY hours DESC
 """,
-        "bar", "suite", "hours", "device_name",
+        "bar", "suite", "hours", "device",
     ),
     Example(
         "spread",
@@ -311,7 +338,7 @@ SELECT method,
        run_id
 FROM best
 WHERE network = 'student' AND status = 'finished'
-  AND dataset = (SELECT dataset FROM runs ORDER BY created_at DESC LIMIT 1)   -- or name one: 'cifar100'
+  AND dataset = (SELECT dataset FROM runs ORDER BY created_at DESC LIMIT 1)
   AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
 ORDER BY median(best_top1_frac) OVER (PARTITION BY method) DESC, seed
 """,

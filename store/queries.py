@@ -285,6 +285,13 @@ def suites(store: Store) -> pd.DataFrame:
     return store.frame(sql)
 
 
+def sizes(store: Store) -> dict[str, int]:
+    """Return how many rows each table and view has."""
+    counted = " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in COLUMNS)
+    found = store.frame(counted)
+    return {str(name): int(n) for name, n in zip(found["name"], found["n"], strict=True)}
+
+
 def provenance(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     """Return where runs come from, one row per run of ``ids``.
 

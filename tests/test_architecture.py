@@ -56,6 +56,8 @@ TORCH_ROOMS = {
 PURE_PARTS = {
     "pages.parts.charts", "pages.parts.room", "pages.parts.words", "pages.parts.tables", "pages.parts.compare.figures",
     "pages.parts.compare.pair_figures", "pages.parts.learn.pictures", "pages.parts.learn.diagram", "pages.parts.learn.figures",
+    "pages.parts.sql.axes", "pages.parts.sql.values", "pages.parts.sql.figures", "pages.parts.sql.planes",
+    "pages.parts.sql.links", "pages.parts.sql.mending",
 }  # fmt: skip
 
 FILE_LINES, PAGE_LINES, APP_LINES, FUNCTION_P90 = 400, 120, 60, 30

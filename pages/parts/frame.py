@@ -29,6 +29,7 @@ FILES = {
         ("compare", "Compare", ":material/stacked_line_chart:", "read"),
         ("race", "Race", ":material/flag:", "read"),
     ),
+    "Query": (("sql", "SQL", ":material/database:", "ask"),),
 }  # group -> file, title, icon, the action that the page is for
 HIDDEN = ("run",)  # reached from others
 _up = False  # whether this process has called st.navigation

@@ -1,0 +1,131 @@
+"""The answer to a question: how it stands, its table, and how to take it away.
+
+Reads: the question it is given. Writes: nothing. Never: changes the frame, which all who look share; the store.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import saved, words
+from pages.parts.sql import asking
+from pages.parts.sql.axes import percent
+from store.columns import COLUMNS
+from store.export import tables as export
+from store.questions import Question
+
+RUN_ID = re.compile(r"\d{8}-\d{6}-[\w-]+")
+ROW_PX, HEAD_PX, MOST_ROWS_SHOWN = 35, 38, 12
+FILES: dict[str, tuple[str, str, Callable[[pd.DataFrame], bytes]]] = {
+    "csv": ("CSV", "text/csv", export.csv),
+    "parquet": ("Parquet", "application/vnd.apache.parquet", export.parquet),
+    "json": ("JSON", "application/json", export.json),
+}
+TIME = "YYYY-MM-DD HH:mm:ss"
+# column name ends with -> how its numbers are written
+FORMATS = {"_frac": "%.2f %%", "_s": "%.2f s", "_mib": "%.0f MiB"}
+
+
+def stand(found: Question) -> str:
+    """Say how a question stands: ``24 rows in 0.11 s, results as of 3 s ago``."""
+    if found.state == "waiting":
+        before = found.position - 1
+        return "Next in the queue" if before < 1 else f"Waiting: {words.count(before, 'question')} before this one"
+    if found.state == "running":
+        return f"Running: {found.took_s:.1f} s of {found.limit_s:g} s"
+    if found.frame is None:
+        return ""
+    rows = f"The first {len(found.frame):,} rows" if found.cut else words.count(len(found.frame), "row")
+    age = f", results as of {since(found.snapshot_at)}" if found.snapshot_at else ""
+    return f"**{rows}** in {found.took_s:.2f} s{age}"
+
+
+def since(moment: datetime, now: datetime | None = None) -> str:
+    """Write how long ago a moment was, in seconds where it was less than a minute."""
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    return f"{max(0, round(seconds))} s ago" if seconds < 60 else words.ago(moment, now)
+
+
+def table(frame: pd.DataFrame) -> None:
+    """Draw the rows; where some numbers are written in percent or with a unit, a switch shows them as they are stored."""
+    changed = any(str(name).endswith(tuple(FORMATS)) for name in frame.columns)
+    raw = changed and st.toggle(
+        "Numbers as stored", key="sql-raw", help="Fractions from 0 to 1 instead of percent, all digits, no units"
+    )
+    shown = frame.copy(deep=False)
+    config = {}
+    for place, name in enumerate(map(str, frame.columns)):
+        column, how = _column(frame.iloc[:, place], name, raw)
+        shown[name] = column
+        config[name] = how
+    height = HEAD_PX + ROW_PX * min(MOST_ROWS_SHOWN, max(1, len(frame))) + 2
+    st.dataframe(shown, column_config=config, hide_index=True, height=height, key="sql-table", placeholder="–",
+                 alt=f"The answer: {words.count(len(frame), 'row')} with {', '.join(map(str, frame.columns))}")  # fmt: skip
+
+
+def _column(values: pd.Series, name: str, raw: bool) -> tuple[pd.Series, Any]:
+    about = meaning(name)
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return values, st.column_config.DatetimeColumn(help=f"{about} UTC".strip(), format=TIME)
+    if pd.api.types.is_bool_dtype(values):
+        return values, st.column_config.CheckboxColumn(help=about)
+    if pd.api.types.is_numeric_dtype(values):
+        form = next((form for ending, form in FORMATS.items() if name.endswith(ending) and not name.endswith("_per_s")), None)
+        if raw or form is None:
+            usual = "plain" if raw or pd.api.types.is_integer_dtype(values) else "%.5g"
+            return values, st.column_config.NumberColumn(help=about, format=usual)
+        return values * 100 if percent(name) else values, st.column_config.NumberColumn(help=about, format=form)
+    if is_run(values):
+        return links(values), st.column_config.LinkColumn(help=f"{about} Opens the run.".strip(), display_text=r"run=([^&]+)$")
+    if any(isinstance(value, (list, dict)) for value in values):
+        return values.map(lambda v: v if v is None or isinstance(v, str) else export.text_of(v)), st.column_config.TextColumn(
+            help=about
+        )
+    return values, st.column_config.TextColumn(help=about)
+
+
+def meaning(name: str) -> str:
+    """Return what a column of ours means; "" for a name that the statement made."""
+    unit, text = next((columns[name] for columns in COLUMNS.values() if name in columns), ("", ""))
+    return f"{text[:1].upper()}{text[1:]}{f' ({unit})' if unit else ''}." if text else ""
+
+
+def is_run(values: pd.Series) -> bool:
+    """Say whether a column holds names of runs."""
+    known = values.dropna()
+    return len(known) > 0 and all(isinstance(value, str) and RUN_ID.fullmatch(value) for value in known)
+
+
+def links(values: pd.Series) -> pd.Series:
+    """Return names of runs as the addresses of their pages."""
+    base = saved.link("run", "run=")
+    return values.map(lambda run_id: base + run_id, na_action="ignore")
+
+
+def take_away(found: Question) -> None:
+    """Draw the button with the files of the answer and its link."""
+    frame = found.frame
+    assert frame is not None
+    with st.popover("Take away", icon=":material/download:"):
+        for ending, (title, mime, write) in FILES.items():
+            st.download_button(
+                f"{title}, {words.count(len(frame), 'row')}", data=functools.partial(write, frame), file_name=f"answer.{ending}",
+                mime=mime, on_click="ignore", key=f"take-{ending}", width="stretch",
+            )  # fmt: skip
+        st.caption(
+            "In CSV a text that a spreadsheet would take for a formula gets a ' in front; Parquet and JSON keep it as it is."
+        )
+
+
+def waiting(found: Question) -> None:
+    """Draw how a question stands that is not answered yet, and the way to give it up."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/hourglass_top: {stand(found)}", width="content")
+        st.button("Cancel", key="cancel-question", icon=":material/stop:", on_click=asking.give_up)
