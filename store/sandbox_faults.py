@@ -264,13 +264,14 @@ def _named_queries(sql: str) -> list[str]:
 
 def _tables(sql: str) -> dict[str, str]:
     """Return the tables that stand after from and join: the name they go by -> the table."""
-    found = re.findall(r"(?:\bfrom|\bjoin|\bpivot|\bsummarize|\bdescribe|,)\s+(\w+)(?:\s+(?:as\s+)?(\w+))?", sql, re.I)
+    alias = rf"(?:\s+(?:as\s+)?(?!(?:{'|'.join(_AFTER_TABLES)})\b)(\w+))?"
+    found = re.findall(rf"(?:\bfrom|\bjoin|\bpivot|\bsummarize|\bdescribe|,)\s+(\w+){alias}", sql, re.I)
     known = {*COLUMNS, *_named_queries(sql)}
     named = {}
     for table, short in found:
         if table.lower() in known:
             named[table.lower()] = table.lower()
-            if short and short.lower() not in _AFTER_TABLES:
+            if short:
                 named[short.lower()] = table.lower()
     return named
 
@@ -280,6 +281,7 @@ _WORDS = (
     "describe", "summarize", "explain", "union", "using", "qualify", "exclude", "replace",
 )  # fmt: skip
 _AFTER_TABLES = {
-    "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural", "having",
-    "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample", "offset",
+    "from", "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural",
+    "having", "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample",
+    "offset",
 }  # fmt: skip

@@ -29,6 +29,8 @@ STATES: dict[str, tuple[str, dict[str, str]]] = {
     },
     **{f"about {tab}": ("about_networks_data", {"tab": tab}) for tab in ("networks", "data")},
     "race": ("race", {}),
+    "sql": ("sql", {}),
+    "sql asked": ("sql", {"q": "SELECT status, count(*) AS runs FROM runs GROUP BY ALL", "chart": "bar"}),
     "race of losses": ("race", {"kind": "lines", "format": "png", "metric": "test_loss", "axis": "from"}),
 }
 FIRST = (
@@ -159,7 +161,7 @@ def test_runs_filters_come_from_the_url(visit: Visit, live: Seeded) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["home", "runs", "run", "compare", "race"])
+@pytest.mark.parametrize("page", ["home", "runs", "run", "compare", "race", "sql"])
 def test_a_rerun_is_quick(visit: Visit, live: Seeded, page: str) -> None:
     app = visit(page, **({"run": live.finished[1]} if page == "run" else {}))
     took = []
@@ -181,7 +183,7 @@ from pages.parts import pulse
 pulse.warm_up = lambda: None
 runner.tick = lambda home: []
 app = AppTest.from_file({str(APP)!r}, default_timeout=30).run()
-for name in ("runs", "run", "compare", "race"):
+for name in ("runs", "run", "compare", "race", "sql"):
     app.switch_page(f"pages/{{name}}.py").run()
     assert not app.exception, app.exception
 assert "torch" not in sys.modules, "torch was loaded"

@@ -27,7 +27,7 @@ from tests.pages.conftest import Visit
 from tests.pages.seed import Seeded
 
 WORST = "SELECT count(*) FROM range(1000000) a, range(1000000) b"
-LONG = "SELECT 1 AS n -- " + " ".join(f"{i * 7919 % 99991:x}" for i in range(1500))  # does not pack well
+LONG = "SELECT 1 AS n -- " + " ".join(f"{i * 7919 % 99991:x}" for i in range(3000))  # does not pack well
 
 
 def data_of(app: AppTest, name: str) -> dict[str, Any]:
@@ -43,6 +43,14 @@ def said(app: AppTest) -> str:
 
 def press(app: AppTest, label: str) -> AppTest:
     return next(b for b in app.button if b.label == label).click().run()
+
+
+def in_link(app: AppTest, name: str) -> str | None:
+    """What the URL says: a list where a test put it there, a text where the page did."""
+    if name not in app.query_params:
+        return None
+    value = app.query_params[name]
+    return value[0] if isinstance(value, list) else value
 
 
 def until(app: AppTest, done: Callable[[], bool]) -> None:
@@ -132,7 +140,7 @@ def test_the_examples_are_answered_and_drawn(visit: Visit, live: Seeded) -> None
         assert len(app.dataframe[0].value), example.key
         (chart,) = app.get("plotly_chart")
         assert json.loads(chart.proto.spec)["data"], example.key
-        until(app, lambda: app.session_state["sql-page"].text == example.sql)
+        assert app.session_state["sql-page"].text == example.sql
 
 
 def test_rows_that_are_left_out_are_told(visit: Visit, seeded: Seeded) -> None:
@@ -180,7 +188,7 @@ def test_what_was_asked_is_still_there_after_another_page(visit: Visit, seeded: 
     app.switch_page("pages/runs.py").run()
     app.switch_page("pages/sql.py").run()
     assert app.dataframe[0].value["n"].tolist() == [42] and app.session_state["sql-page"].key == key
-    assert app.query_params["q"] == ["SELECT 42 AS n"] and app.query_params["chart"] == ["bar"]
+    assert in_link(app, "q") == "SELECT 42 AS n" and in_link(app, "chart") == "bar"
 
 
 @pytest.mark.parametrize(
@@ -203,10 +211,10 @@ def test_one_press_draws_a_chart_and_the_link_says_so(visit: Visit, seeded: Seed
     app = asked(visit, "SELECT method, best_mean_frac, best_std_frac FROM leaderboard")
     assert not app.get("plotly_chart")
     app.segmented_control(key="chart-choice").set_value("bar").run()
-    assert len(app.get("plotly_chart")) == 1 and app.query_params["chart"] == ["bar"]
+    assert len(app.get("plotly_chart")) == 1 and in_link(app, "chart") == "bar"
     assert {s.label: s.value for s in app.selectbox} == {"One bar each": "method", "Length": "best_mean_frac", "Side by side": ""}
     app.selectbox(key="y-choice").set_value("best_std_frac").run()
-    assert app.query_params["y"] == ["best_std_frac"]
+    assert in_link(app, "y") == "best_std_frac"
     app.segmented_control(key="chart-choice").set_value("scatter").run()
     assert "y" not in app.query_params and not app.exception, "columns are chosen anew for another kind"
 
@@ -238,21 +246,28 @@ def test_a_misspelt_name_is_marked_and_mended(visit: Visit, seeded: Seeded) -> N
     press(app, "Use 'test_top1_frac'")
     until(app, lambda: bool(app.dataframe))
     assert not app.error and data_of(app, "desk")["fault"] is None
-    assert "test_top1_frac" in data_of(app, "desk")["text"] and "test_top1_frac" in app.query_params["q"][0]
+    assert "test_top1_frac" in data_of(app, "desk")["text"] and "test_top1_frac" in str(in_link(app, "q"))
 
 
 @pytest.mark.parametrize(
     ("sql", "words"),
-    [("SELEC 1", "SELEC"), ("SELECT * FROM rnus", "table 'rnus'"), ("DROP TABLE runs", "allowed"), ("SELECT 1; SELECT 2", "one statement"),
-     ("SELECT read_text('/etc/passwd')", "allowed"), ("   ", "")],
-)  # fmt: skip
+    [
+        ("SELEC 1", "SELEC"),
+        ("SELECT * FROM rnus", "table 'rnus'"),
+        ("DROP TABLE runs", "allowed"),
+        ("SELECT 1; SELECT 2", "one statement"),
+        ("SELECT read_text('/etc/passwd')", "allowed"),
+        ("   ", "a statement of 0 characters"),
+    ],
+)
 def test_what_cannot_be_asked_says_so_in_three_parts(visit: Visit, seeded: Seeded, sql: str, words: str) -> None:
     app = asked(visit, sql)
     assert not app.exception and len(app.error) == 1 and words in said(app).replace("\\", "") and not app.dataframe
 
 
 def test_who_may_not_ask_is_told(visit: Visit, seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(who, "demand", lambda action, owner=None: access.demand(who.NOBODY, action, owner))
+    passed = who.demand
+    monkeypatch.setattr(who, "demand", lambda what: access.demand(who.NOBODY, what) if what == "ask" else passed(what))
     app = asked(visit, "SELECT 1")
     assert not app.exception and "asking in SQL, as a visitor" in said(app) and not app.dataframe
 
@@ -300,9 +315,7 @@ def test_a_link_holds_the_statement_whole(sql: str) -> None:
     assert links.fits(sql) == (len(urlencode(packed)) < 6100)
 
 
-@pytest.mark.parametrize(
-    "text", ["x", "eJwrTs1JTS5RMFQAABMZA", "!!!", "e" * 70_000, links.packed("x" * 200_000)["z"], "eJwDAAAAAAE"]
-)
+@pytest.mark.parametrize("text", ["x", "eJwrTs1JTS5RMFQAABMZA", "!!!", "e" * 70_000, links.packed("x" * 200_000)["z"], "=="])
 def test_a_packed_statement_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(KdError, match="packed by this page"):
         links.unpacked({"z": text})
@@ -319,7 +332,7 @@ def test_a_broken_link_is_told_and_the_page_works(visit: Visit, seeded: Seeded) 
     assert not app.exception and "a statement packed by this page" in said(app) and not app.dataframe
     press(app, "Run (5 s limit)")
     until(app, lambda: bool(app.dataframe))
-    assert not app.error and "z" not in app.query_params and app.query_params["q"] == [EXAMPLES[0].sql]
+    assert not app.error and "z" not in app.query_params and in_link(app, "q") == EXAMPLES[0].sql
 
 
 # ---- the plain editor ------------------------------------------------------------------------------------------------------

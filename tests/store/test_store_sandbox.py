@@ -57,6 +57,11 @@ def test_while_another_writes_the_snapshot_is_read(published: Home, make_run: Ma
         ("select test_top1 from epochs", "column 'test_top1'", "did you mean 'test_top1_frac'?"),
         ("select e.metod from runs e", "column 'metod'", "did you mean 'method'?"),
         ("select * from runz", "table 'runz'", "did you mean 'runs'?"),
+        (
+            "select method, tset_top1_frac from epochs join runs using (run_id)",
+            "tset_top1_frac",
+            "did you mean 'test_top1_frac'?",
+        ),
         ("select 1; select 2", "2 statements", "one after the other"),
         ("selec 1", "line 1, column 1: the statement makes no sense", "did you mean 'select'?"),
         ("  ", "0 characters", "leaderboard"),

@@ -1,7 +1,7 @@
 """What this session writes and asks: the text on the desk, the question it asked last, and the link that says both.
 
-Reads: the session, the URL, the queue of questions. Writes: the session, the URL, the queue, which changes no results and is in no
-log. Never: runs a statement.
+Reads: the session, the URL, the queue of questions. Writes: the session, the URL, that queue. Never: runs a statement; passes
+the door of ``actions``, because a question changes nothing.
 """
 
 from __future__ import annotations
