@@ -102,7 +102,7 @@ FROM best b
 JOIN runs r USING (run_id)
 JOIN alone a ON (a.suite, a.dataset, a.student) = (b.suite, b.dataset, b.student)
 WHERE b.network = 'student' AND b.status = 'finished'
-  AND r.teacher <> r.student              -- not those who were taught by their own likes
+  AND r.teacher <> r.student              -- no student is its own teacher
 GROUP BY ALL
 HAVING teacher_frac > start_frac          -- else there is no gap to close
 ORDER BY gap_closed_frac DESC
@@ -151,7 +151,7 @@ SELECT s.method,
        s.images_per_s,
        s.peak_mib,
        s.elapsed_s,
-       b.images_per_s / s.images_per_s AS times_as_long  -- 1 = as long as labels alone
+       b.images_per_s / s.images_per_s AS times_as_long  -- 1 = labels alone
 FROM speeds s
 JOIN speeds b ON b.method = 'base' AND (b.dataset, b.student) = (s.dataset, s.student)
 WHERE s.student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
