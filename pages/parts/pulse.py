@@ -247,8 +247,9 @@ def _hosting(environ: tuple[tuple[str, str], ...]) -> Hosting:
 
 
 def close_all() -> None:
-    """Stop every pulse of this process. For tests."""
+    """Stop every pulse of this process and remove the home of a demo: when the server ends, and in tests."""
     _started.clear()
+    place.remove()
 
 
 @st.cache_resource(show_spinner=False)

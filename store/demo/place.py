@@ -38,15 +38,15 @@ def home(base: Path | None = None, *, allow_network: bool = False) -> Home:
             _refuse(root)
             clear(root)
             _homes[root] = _made(root, allow_network)
-            atexit.register(remove, root)
         return _homes[root][0]
 
 
-def remove(base: Path) -> None:
-    """Remove the home of this process in ``base``; nothing where it has none."""
+@atexit.register
+def remove() -> None:
+    """Remove the homes that this process made. A server calls it when it ends; a signal may end it without."""
     with _guard:
-        found, lock = _homes.pop(base, (None, -1))
-        if found is not None:
+        while _homes:
+            found, lock = _homes.popitem()[1]
             shutil.rmtree(found.root, ignore_errors=True)
             os.close(lock)
 

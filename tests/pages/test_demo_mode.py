@@ -30,7 +30,7 @@ SHOWN: dict[str, tuple[str, dict[str, str]]] = {
     "no such run": ("run", {"run": "nothing"}),
 }
 CONTENT = {  # state -> what a visitor reads there
-    "home": ("213 trainings of such pairs, by 24 ways", "This is a demo over recorded trainings", "all-methods, digits: ab leads with"),
+    "home": ("213 trainings of such pairs, by 24 ways", "a demo over recorded trainings", "all-methods, digits: ab leads with"),
     "runs": ("213 runs.",),
     "run": ("Best test accuracy", "finished", "15 of 15 epochs"),
     "compare ranking": ("ab leads with 95.6", "more than seed noise"),
@@ -127,7 +127,7 @@ def in_demo(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
     monkeypatch.setenv("KD_MODE", "demo")
     yield AppTest.from_file(str(APP), default_timeout=30)
     pulse.close_all()
-    place.remove(home.root)
+    assert list(home.root.glob(f"{place.PREFIX}*")) == []
 
 
 @pytest.mark.slow
@@ -154,7 +154,6 @@ def test_exports_may_be_switched_on(home: Home, monkeypatch: pytest.MonkeyPatch)
         assert pulse.of().still and pulse.of().exports
     finally:
         pulse.close_all()
-        place.remove(home.root)
 
 
 def test_runs_of_somebody_are_refused_and_not_touched(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

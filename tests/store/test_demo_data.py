@@ -194,13 +194,13 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for demo homes; unpacking is cut short, for it is tested above."""
     monkeypatch.setattr(place, "unpack", lambda home: (home.runs / "one").mkdir())
     yield (made := tmp_path / "base")
-    place.remove(made)
+    place.remove()
 
 
 def test_a_process_has_one_home_and_takes_it_with_it(base: Path) -> None:
     home = place.home(base)
     assert home is place.home(base) and home.root.parent == base and (home.runs / "one").is_dir()
-    place.remove(base)
+    place.remove()
     assert list(base.iterdir()) == [] and place.home(base).root != home.root
 
 
