@@ -19,6 +19,7 @@ BEAT_LATE_S = 120.0  # a beat may wait 30 s for each of two queues, and takes in
 UNPUBLISHED_LATE_S = 60.0  # a change is published after 3 s, unless the disk is full or a question keeps the database busy
 DISK_LOW_MIB = 512.0
 FRESH_S = 1.0  # however many ask, it is looked once a second
+PATIENCE_S = 5.0
 
 Check = dict[str, Any]
 
@@ -40,14 +41,21 @@ class Health:
 
 
 def look() -> Health:
-    """Return how the server of this process is, as found within the last second."""
+    """Return how the server of this process is, as found within the last second.
+
+    Where a look takes long, as on a disk that does not answer, others do not pile up behind it for ever.
+    """
     global _kept
-    with _looking:
+    if not _looking.acquire(timeout=PATIENCE_S):
+        return Health({"disk": {"ok": False, "state": "does not answer"}})
+    try:
         at, found = _kept
         if found is None or time.monotonic() - at > FRESH_S:
             found = of(pulse.running())
             _kept = (time.monotonic(), found)
         return found
+    finally:
+        _looking.release()
 
 
 def of(heart: Pulse | None) -> Health:

@@ -36,6 +36,11 @@ ROOT = Path(__file__).resolve().parents[2]
 OLD = ROOT / "tests" / "old" / "results-schema1.duckdb.gz"
 
 
+@pytest.fixture(autouse=True)
+def _not_looked_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_kept", (0.0, None))
+
+
 @pytest.fixture
 def beating(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
     """A pulse that beats when the test says so, and not by itself."""
@@ -118,13 +123,19 @@ def test_nothing_of_this_machine_is_told(live: Seeded, beating: Pulse) -> None:
 
 
 def test_however_many_ask_it_looks_once_a_second(beating: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_kept", (0.0, None))
     asked: list[object] = []
     monkeypatch.setattr(health, "of", lambda heart: asked.append(heart) or health.Health({}))
     assert health.look() is health.look() and asked == [beating]
     monkeypatch.setattr(health, "_kept", (time.monotonic() - 2, health.Health({})))
     health.look()
     assert len(asked) == 2
+
+
+def test_who_asks_while_a_look_hangs_is_not_kept(beating: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE_S", 0.01)
+    with health._looking:
+        assert health.look().as_dict() == {"status": "degraded", "checks": {"disk": {"ok": False, "state": "does not answer"}}}
+    assert health.look().sound
 
 
 @pytest.mark.parametrize(("base", "paths"), [("", ["/healthz"]), ("lab/kd", ["/healthz", "/lab/kd/healthz"])])
