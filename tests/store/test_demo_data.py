@@ -193,7 +193,7 @@ def test_an_archive_that_leads_out_is_refused(home: Home, tmp_path: Path) -> Non
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for demo homes; unpacking is cut short, for it is tested above."""
     monkeypatch.setattr(place, "unpack", lambda home: (home.runs / "one").mkdir())
-    yield (made := tmp_path / "base")
+    yield tmp_path / "base"
     place.remove()
 
 
