@@ -46,6 +46,7 @@ LOOKING = (
     METHODS,
     Way(COMPARE.page, COMPARE.label, COMPARE.icon, "Which is better, by how much, and is it more than luck?", {"tab": "ranking"}),
     Way("pages/race.py", "Watch them race", ":material/flag:", "Bars that overtake one another, epoch by epoch."),
+    Way("pages/sql.py", "Ask in SQL", ":material/database:", "Any question to the results, with examples to begin from."),
 )
 
 

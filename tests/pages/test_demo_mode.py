@@ -50,7 +50,13 @@ CONTENT = {  # state -> what a visitor reads there
 }  # fmt: skip
 CHARTS = {"home": 1, "run": 2, "compare curves": 2, "compare ranking": 1, "compare tradeoff": 3, "compare pair": 4,
           "compare fig7": 1, "a method's results": 1, "about networks": 2, "about data": 1}  # fmt: skip
-BUTTONS = {"Their curves", "Race of figure 7", "Choose a run", "Show every run"}  # what may be pressed besides what filters
+BUTTONS = {
+    "Their curves",
+    "Race of figure 7",
+    "Choose a run",
+    "Show every run",
+    "Run (5 s limit)",
+}  # what may be pressed besides what filters
 QUESTIONS = {"actions.pending", "actions_kept.only_asker", "actions_kept.asker_of"}  # of the modules of actions: change nothing
 HARMLESS = {  # what a viewer may do in general, and here to no avail
     "actions_kept.stop_export": "UnknownKey", "actions_kept.remove_export": "UnknownKey",
@@ -95,6 +101,7 @@ def test_every_page_is_whole_without_what_trains(visited: dict[str, Any], state:
 def test_tables_are_full(visited: dict[str, Any]) -> None:
     found = visited["found"]
     assert found["runs"]["tables"] == [213] and found["compare table"]["tables"][0] == 24
+    assert found["sql asked"]["tables"] == [1] and found["sql asked"]["charts"] == 1
     assert found["about networks"]["tables"][0] == 24 and found["a method's knobs"]["tables"] == [3]
     assert sum("resnet" in link or "**" in link for link in found["methods"]["links"]) >= 24
 

@@ -26,6 +26,7 @@ from store.compare import pair
 from store.db import Store
 from store.demo import pack, place
 from store.demo.unpack import ARCHIVE, SCANS, enlarged, unpack
+from store.examples import EXAMPLES
 from tests.pages.seed import play
 
 RUNS, EPOCHS = 213, 2993
@@ -93,6 +94,12 @@ def test_every_run_is_finished_and_becomes_rows(unpacked: Home) -> None:
         taught = store.frame("SELECT count(*) AS n FROM runs WHERE teacher_run NOT IN (SELECT run_id FROM runs)")
         assert taught["n"][0] == 0, "every teacher is there too"
     assert unpacked.snapshot.is_file()
+
+
+def test_every_example_of_free_sql_has_an_answer(unpacked: Home) -> None:
+    with Store.open(unpacked) as store:
+        store.take_in()
+        assert [example.key for example in EXAMPLES if store.frame(example.sql).empty] == []
 
 
 def test_predictions_images_latency_and_views_are_there(unpacked: Home) -> None:
