@@ -41,6 +41,7 @@ ABOUT, RECORD, TABLES = "backup.json", "record.tar.gz", "parquet"
 OF_A_RUN = re.compile(r"(spec|labels|environment)\.json|events\.jsonl|(attempt|resume)-\d+\.json")
 WEIGHTS = re.compile(r"best-[a-z0-9_]+\.safetensors")
 OF_THE_HOME = ("people.json", "views.json", "settings.json", "audit.jsonl", "data/datasets.json")
+_FILE = re.compile(rf"{re.escape(RECORD)}|{TABLES}/[a-z_]+\.parquet")
 ROOM_BYTES = 64 << 20  # what a backup leaves free: trainings write their events to the same disk
 BLOCK = 1 << 20
 Report = Callable[[float, float], None]
@@ -219,8 +220,8 @@ def read(path: Path) -> Backup:
         said: dict[str, Any] = json.loads((path / ABOUT).read_bytes())
         files = {str(name): (str(file["sha256"]), int(file["bytes"])) for name, file in said["files"].items()}
         at = datetime.fromisoformat(said["at"])
-        if RECORD not in files or at.tzinfo is None:
-            raise ValueError("it names no record, or no time")
+        if RECORD not in files or at.tzinfo is None or not all(_FILE.fullmatch(name) for name in files):
+            raise ValueError("it names no record, no time, or files that are none of its own")
         counts = {str(name): int(n) for name, n in said["counts"].items()}
         return Backup(path, at.astimezone(UTC), str(said["release"]), int(said["schema"]), bool(said["weights"]), counts, files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

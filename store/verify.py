@@ -39,8 +39,8 @@ REBUILD = "stop the app, run `python -m store rebuild`, and start it again"
 FRESH_S = 60.0  # what changed in this time may not have been taken in and published yet
 LEFT_S = 3600.0  # an aside file of a process at work is younger
 LEFTOVERS = (
-    ".snapshot.duckdb.new*", ".results.duckdb.new*", "results.spoilt-*", ".new/*", ".writable-*", "backups/.new-*", ".*.json.*",
-    "runs/*/.*.json.*",
+    ".snapshot.duckdb.new*", ".results.duckdb.new*", "results.spoilt-*", ".new/*", ".removed/*", ".writable-*", "backups/.new-*",
+    ".*.json.*", "runs/*/.*.json.*",
 )  # fmt: skip
 MOST = 20  # findings of one kind that are listed each
 

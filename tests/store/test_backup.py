@@ -230,7 +230,13 @@ def test_a_damaged_backup_is_refused(lab: Home, made: Backup, tmp_path: Path, na
     assert tree(other.root) == before
 
 
-@pytest.mark.parametrize("said", ["", "[]", '{"files": {}}', '{"release": 1}', "\x00"])
+OUTSIDE = json.dumps(
+    {"release": "1", "schema": 1, "at": NOON.isoformat(), "weights": False, "counts": {},
+     "files": {backup.RECORD: {"sha256": "", "bytes": 0}, "../../elsewhere": {"sha256": "", "bytes": 0}}}
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", ["", "[]", '{"files": {}}', '{"release": 1}', "\x00", OUTSIDE])
 def test_what_is_no_backup_is_refused(lab: Home, made: Backup, said: str) -> None:
     (made.path / backup.ABOUT).write_text(said)
     with pytest.raises(KdError, match="no backup"):
