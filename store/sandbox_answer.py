@@ -74,6 +74,8 @@ class Answer:
         return frame
 
     def _take_rows(self, columns: list[list[Any]], size: int) -> None:
+        if len({len(values) for values in columns}) != 1:
+            raise ValueError("columns of different lengths")
         for loose, values in zip(self._loose, columns, strict=True):
             loose += values
         self._loose_bytes += size

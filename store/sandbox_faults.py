@@ -96,7 +96,7 @@ def _without(text: str, hidden: Iterable[str]) -> str:
 
 
 def _parts(sql: str, fault: dict[str, str]) -> Parts:
-    message = fault.get("message", "").strip()
+    message = fault.get("message", "").strip()[:MOST_TEXT]
     for pattern, given, allowed, do in _SAYINGS:
         if found := re.search(pattern, message):
             words = {name: _word(value) for name, value in found.groupdict(default="").items()}
@@ -148,8 +148,9 @@ _SAYINGS = (
      "texts that read as a {type}", "correct it, or use try_cast(... as ...), which gives null instead"),
     (r"field (value out of range|format): \"(?P<text>.*?)\"", "{text!r}, which is no date or moment",
      "2026-11-21, 2026-11-21 09:30:00", "correct it"),
-    (r"(No function matches|Could not choose).*?['\"](?P<call>[^\s(]+\(.*?\))['\"]", "{call}: it cannot take these",
-     "what the function takes, see duckdb.org/docs", "convert what it is given, for example with ::double or ::varchar"),
+    (r"(No function matches|Could not choose)[^'\"]*['\"](?P<call>[^\s('\"]{1,60}\([^'\"\n]{0,200}\))['\"]",
+     "{call}: it cannot take these", "what the function takes, see duckdb.org/docs",
+     "convert what it is given, for example with ::double or ::varchar"),
     (r"More than one row returned by a subquery", "a query in brackets that gives several rows where one value is needed",
      "queries with one row", "add limit 1, or write max(...), any_value(...)"),
     (r"same number of result columns", "queries joined by union, except or intersect that have different numbers of columns",
@@ -161,7 +162,8 @@ _SAYINGS = (
     (r"read-only mode", "a statement that changes the results", _REFUSED, "write a select"),
     (r"disabled (by|through) configuration|configuration has been locked|exists in the \w+ extension|LocalFileSystem",
      "a statement that is refused: files, settings, extensions and the network are out of reach", _REFUSED, "leave that out"),
-    (r"^Cannot extract field '(?P<field>.*?)' from expression \"(?P<name>.*?)\"", "{name!r}, which does not stand after from",
+    (r"^Cannot extract field '.*?' from expression \"(?P<name>.*?)\"",
+     "table {name!r}, which does not stand after from",
      "tables and short names that stand after from or join", "add it there, or write another name"),
 )  # fmt: skip
 
@@ -205,13 +207,18 @@ def _column(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
     tables = [_tables(sql).get(of.lower(), of)] if of else list(dict.fromkeys(_tables(sql).values()))
     known = list(dict.fromkeys(column for table in tables for column in COLUMNS.get(table, ())))
     offered = fault.get("candidates", "").split(",") if fault.get("candidates") else re.findall(r'[:,] "([^"]+)"', message)
-    own = [word for word in dict.fromkeys(re.findall(r"[a-z_]\w*", sql.lower())) if word not in (*_WORDS, "as", name.lower())]
-    known = known or [item.strip() for item in offered if item.strip()] or own  # names that the statement itself gives
+    known = known or [item.strip() for item in offered if item.strip()] or _own_names(sql, name)
     names = ", ".join(table for table in tables if table in COLUMNS) or "what stands after from"
     shown = ", ".join(known[:MOST_COLUMNS_SHOWN]) + (", …" if len(known) > MOST_COLUMNS_SHOWN else "")
     otherwise = f"if it is a text, write '{name}' in single quotes; else choose a column"
     allowed = f"columns of {names}: {shown}"
     return Parts(f"column {name!r}", allowed, _did_you_mean(_near(name, known), otherwise))
+
+
+def _own_names(sql: str, but: str) -> list[str]:
+    """Return the first names in the statement: where nobody knows better, one of them is meant."""
+    found = dict.fromkeys(re.findall(r"[a-z_]\w{0,60}", sql.lower()))
+    return [word for word in found if word not in (*_WORDS, "as", but.lower())][:200]
 
 
 def _table(sql: str, message: str, fault: dict[str, str]) -> Parts | None:
@@ -254,24 +261,26 @@ def _did_you_mean(close: str | None, otherwise: str) -> str:
     return f"did you mean {close!r}?" if close else otherwise
 
 
+# the next two are read from texts that strangers write: each pattern takes time in proportion to their length
+_NAMED_QUERY = re.compile(
+    r"(?:\bwith(?: recursive)?|,) ?(\w{1,60}) ?(?:\([^()]{0,200}\) ?)?as ?(?:(?:not )?materialized ?)?\(", re.I
+)
+_TABLE = re.compile(r"(?:\bfrom|\bjoin|\bpivot|\bsummarize|\bdescribe|,) ?(\w{1,60})(?: (?:as )?(\w{1,60}))?", re.I)
+
+
 def _named_queries(sql: str) -> list[str]:
     """Return the names that the statement gives to queries of its own: with NAME as (...)."""
-    return [
-        name.lower()
-        for name in re.findall(r"(?:\bwith|,)\s+(?:recursive\s+)?(\w+)\s*(?:\([^()]*\))?\s+as\s+(?:\w+\s+)*\(", sql, re.I)
-    ]
+    return [name.lower() for name in _NAMED_QUERY.findall(" ".join(sql.split()))]
 
 
 def _tables(sql: str) -> dict[str, str]:
     """Return the tables that stand after from and join: the name they go by -> the table."""
-    alias = rf"(?:\s+(?:as\s+)?(?!(?:{'|'.join(_AFTER_TABLES)})\b)(\w+))?"
-    found = re.findall(rf"(?:\bfrom|\bjoin|\bpivot|\bsummarize|\bdescribe|,)\s+(\w+){alias}", sql, re.I)
     known = {*COLUMNS, *_named_queries(sql)}
     named = {}
-    for table, short in found:
+    for table, short in _TABLE.findall(" ".join(sql.split())):
         if table.lower() in known:
             named[table.lower()] = table.lower()
-            if short:
+            if short and short.lower() not in _AFTER_TABLES:
                 named[short.lower()] = table.lower()
     return named
 
@@ -281,7 +290,6 @@ _WORDS = (
     "describe", "summarize", "explain", "union", "using", "qualify", "exclude", "replace",
 )  # fmt: skip
 _AFTER_TABLES = {
-    "from", "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural",
-    "having", "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample",
-    "offset",
+    "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural", "having",
+    "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample", "offset",
 }  # fmt: skip
