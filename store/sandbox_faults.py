@@ -261,13 +261,6 @@ def _did_you_mean(close: str | None, otherwise: str) -> str:
     return f"did you mean {close!r}?" if close else otherwise
 
 
-# the next two are read from texts that strangers write: each pattern takes time in proportion to their length
-_NAMED_QUERY = re.compile(
-    r"(?:\bwith(?: recursive)?|,) ?(\w{1,60}) ?(?:\([^()]{0,200}\) ?)?as ?(?:(?:not )?materialized ?)?\(", re.I
-)
-_TABLE = re.compile(r"(?:\bfrom|\bjoin|\bpivot|\bsummarize|\bdescribe|,) ?(\w{1,60})(?: (?:as )?(\w{1,60}))?", re.I)
-
-
 def _named_queries(sql: str) -> list[str]:
     """Return the names that the statement gives to queries of its own: with NAME as (...)."""
     return [name.lower() for name in _NAMED_QUERY.findall(" ".join(sql.split()))]
@@ -280,7 +273,7 @@ def _tables(sql: str) -> dict[str, str]:
     for table, short in _TABLE.findall(" ".join(sql.split())):
         if table.lower() in known:
             named[table.lower()] = table.lower()
-            if short and short.lower() not in _AFTER_TABLES:
+            if short:
                 named[short.lower()] = table.lower()
     return named
 
@@ -289,7 +282,17 @@ _WORDS = (
     "select", "from", "where", "group", "order", "limit", "having", "join", "with", "pivot", "distinct", "between", "values",
     "describe", "summarize", "explain", "union", "using", "qualify", "exclude", "replace",
 )  # fmt: skip
-_AFTER_TABLES = {
-    "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural", "having",
-    "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample", "offset",
-}  # fmt: skip
+_AFTER_TABLES = (
+    "from", "join", "on", "using", "where", "group", "order", "limit", "left", "right", "full", "inner", "cross", "natural",
+    "having", "union", "select", "qualify", "window", "asof", "semi", "anti", "positional", "except", "intersect", "tablesample",
+    "offset",
+)  # fmt: skip
+# these read texts that strangers write: each takes time in proportion to their length
+_NAMED_QUERY = re.compile(
+    r"(?:\bwith(?: recursive)?|,) ?(\w{1,60}) ?(?:\([^()]{0,200}\) ?)?as ?(?:(?:not )?materialized ?)?\(", re.I
+)
+_TABLE = re.compile(
+    r"(?:\bfrom|\bjoin|\bpivot|\bsummarize|\bdescribe|,) ?(\w{1,60})"
+    rf"(?: (?:as )?(?!(?:{'|'.join(_AFTER_TABLES)})\b)(\w{{1,60}}))?",
+    re.I,
+)

@@ -387,7 +387,7 @@ TIME = _all(
 LARGE = _all(
     (f"{A}|{K}", "select * from range(10000000000)"),
     (f"{A}|{K}", "select repeat('x', 1000000) as wide from range(100)"),
-    (f"{R}|{A}", "select repeat('x', 40000000) as wide"),
+    (f"{R}|{K}", "select repeat('x', 40000000) as wide"),
     (f"{A}|{K}", "select " + ", ".join(f"range as c{i}" for i in range(900)) + " from range(100000)"),
     (R, "select " + ", ".join(["1"] * 5000)),
     (f"{R}|{K}", "pivot (select range as a, 1 as b from range(200000)) on a using sum(b)"),

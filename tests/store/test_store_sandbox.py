@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
+import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from kdengine.home import Home
 from store import sandbox
 from store.db import Store
 from tests.store.conftest import MakeRun
+from tests.store.killing import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +42,32 @@ def test_answers_keep_their_types(published: Home) -> None:
     assert str(frame.ended_at.dtype).startswith("datetime64") and frame.nothing.isna().all() and frame.nan.isna().all()
     assert frame.list[0] == [1, 2] and frame.struct[0] == {"a": 1} and frame.tenth[0] == 1.5 and bool(frame.yes[0])
     assert frame.attrs["cut"] is False and frame.raw[0] == "78"
+    assert datetime.fromisoformat(frame.attrs["snapshot_at"]) <= datetime.now(UTC)
+
+
+def test_answers_of_strange_types(published: Home) -> None:
+    frame = sandbox.run(
+        "select 2::hugeint ** 100 as huge, hash(1) as hash, [1.5::decimal(3, 1)] as tenths, [now()] as moments, now() as moment,"
+        " timestamp '290000-01-01' as far, date '2026-11-21' as day, interval 1 day as span, 'a'::enum('a', 'b') as enum,"
+        " '{\"a\": 1}'::json as json, map {1: 'x'} as map, uuid() as id, 'infinity'::timestamp as late, null as nothing,"
+        " union_value(a := 1) as one_of, '101'::bit as bits, time '10:00' as time, timetz '10:00:00+02' as zoned"
+    )
+    row = frame.iloc[0]
+    assert str(frame.huge.dtype) == "float64" and row.huge == 2.0**100 and str(frame.hash.dtype) == "uint64" and row.hash > 2**60
+    assert row.tenths == [1.5] and len(row.moments) == 1 and str(frame.moment.dtype).startswith("datetime64")
+    assert row.far == "290000-01-01 00:00:00" and row.day == "2026-11-21" and row.span == "1 day, 0:00:00" and row.enum == "a"
+    assert (
+        row["json"] == '{"a": 1}'
+        and row["map"] == {"1": "x"}
+        and len(row.id) == 36
+        and row.late.year == 9999
+        and row.nothing is None
+    )
+    assert row.one_of == 1 and row.bits == "101" and row["time"] == "10:00:00" and row.zoned == "10:00:00+02:00"
+    twice = sandbox.run("select 1 as a, 2 as a, * from (values (3)) as t(a_2)")
+    assert list(twice.columns) == ["a", "a_3", "a_2"] and list(twice.iloc[0]) == [1, 2, 3]
+    many = sandbox.run("select case when range < 3000 then range end as n, range || '' as t from range(6000)")
+    assert str(many.n.dtype) == "Int64" and many.n.sum() == 2999 * 1500 and list(many.t) == [str(n) for n in range(6000)]
 
 
 def test_what_is_new_is_taken_in_first_when_nobody_writes(published: Home, make_run: MakeRun) -> None:
@@ -111,8 +141,16 @@ def test_limits(published: Home) -> None:
         sandbox.run("select count(*) from range(100000000000) a, range(10000000) b", timeout_s=1)
     with pytest.raises(sandbox.QueryError, match="512 MB of memory"):
         sandbox.run("select count(*) from range(100000000) a, range(100000000) b where a.range + b.range = 7")
-    frame = sandbox.run("select * from range(5000)", max_rows=100)
-    assert len(frame) == 100 and frame.attrs["cut"] is True
+    for rows, most, cut in (
+        (5000, 100, True),
+        (100, 100, False),
+        (16, 16, False),
+        (17, 16, True),
+        (3000, 2999, True),
+        (0, 5, False),
+    ):
+        frame = sandbox.run(f"select * from range({rows})", max_rows=most)
+        assert (len(frame), frame.attrs["cut"]) == (min(rows, most), cut)
     with pytest.raises(sandbox.QueryError):
         sandbox.run("select repeat('x', 4000000000)", timeout_s=1)
 
@@ -121,6 +159,34 @@ def test_a_statement_that_kills_its_process_is_only_a_fault(published: Home) -> 
     with pytest.raises(sandbox.QueryError, match="broke down|killed"):
         sandbox.run("select json_transform('1', repeat('[', 100000) || '\"INT\"' || repeat(']', 100000))")
     assert sandbox.run("select 1 as one").one[0] == 1
+
+
+def test_the_process_has_the_settings_of_the_design(published: Home) -> None:
+    wanted = {
+        "access_mode": "read_only", "memory_limit": "488.2 MiB", "threads": "2", "max_temp_directory_size": "0 bytes",
+        "temp_directory": "", "enable_external_access": "false", "autoload_known_extensions": "false",
+        "autoinstall_known_extensions": "false", "allow_community_extensions": "false", "max_expression_depth": "250",
+        "python_enable_replacements": "false", "lock_configuration": "true",
+        "max_execution_time": "5000", "TimeZone": "UTC",
+    }  # fmt: skip
+    found = sandbox.run("select name, value from duckdb_settings()", home=published).set_index("name")["value"].to_dict()
+    assert {name: found.get(name) for name in wanted} == wanted
+
+
+def test_the_process_has_the_limits_of_the_design() -> None:
+    code = (
+        "import os, sys; sys.path[:0] = sys.argv[1:]; from store import sandbox_child as child; import json, resource as r;"
+        "child._limit(3.0, os.getppid()); child._close_off();"
+        "names = ('AS', 'CPU', 'FSIZE', 'CORE', 'NPROC', 'NOFILE');"
+        "limits = {name: r.getrlimit(getattr(r, 'RLIMIT_' + name)) for name in names};"
+        "print(json.dumps(limits | {'nice': os.nice(0), 'root': os.geteuid() == 0, 'environment': len(os.environ)}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, timeout=30, check=True)
+    none = [0, 0]
+    assert json.loads(done.stdout) == {
+        "AS": [2 << 30, 2 << 30], "CPU": [11, 11], "FSIZE": none, "CORE": none, "NPROC": none, "NOFILE": none,
+        "nice": 5 + os.nice(0), "root": False, "environment": 0,
+    }  # fmt: skip
 
 
 def test_it_runs_in_another_process_without_our_environment(published: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +205,8 @@ def test_it_runs_in_another_process_without_our_environment(published: Home, mon
     finally:
         del os.environ["KD_SECRET"]
     (command, more), = started  # fmt: skip
-    assert "-I" in command and more["env"] == {} and more["start_new_session"] is True
+    assert command[1:3] == ["-I", "-S"] and more["env"] == {} and more["start_new_session"] is True and more["cwd"] == "/"
+    assert not {"shell", "preexec_fn", "close_fds"} & set(more) and len(more["pass_fds"]) == 1
 
 
 def test_several_at_once(published: Home) -> None:

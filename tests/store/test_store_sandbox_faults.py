@@ -25,6 +25,7 @@ STATEMENTS = [
     ("select * from runs where method = kd", (1, 35), "column 'kd'", "columns of runs", "write 'kd' in single quotes"),
     ("select * exclude (metod) from runs", (1, 19), "column 'metod'", "columns of runs", "did you mean 'method'?"),
     ("with b as (select seed as grain from runs) select b.grian from b", (1, 51), "column 'grian'", "grain", "mean 'grain'?"),
+    ("select lrr from epochs join runs using (run_id)", (1, 8), "column 'lrr'", "columns of epochs, runs:", "mean 'lr'?"),
     ("select x from (select 1 as y)", (1, 8), "column 'x'", "y", "single quotes"),
     ("select * from runz", (1, 15), "table 'runz'", "runs, epochs, terms", "did you mean 'runs'?"),
     ("describe runz", (1, 10), "table 'runz'", "runs, epochs", "did you mean 'runs'?"),
