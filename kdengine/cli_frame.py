@@ -5,6 +5,7 @@ Reads: the environment (through ``Home``). Writes: the terminal. Never: torch; a
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -21,12 +22,16 @@ class Commands(TyperGroup):
     """A group of commands that explains faults in three parts instead of a traceback."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run the command; exit 2 for a wrong wish, 1 for one that cannot be fulfilled now."""
+        """Run the command; exit 2 for a wrong wish, 1 for one that cannot be fulfilled now, or whose reader has gone."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # while a closed pipe (``| head``) can still be told from a full disk
+            return result
         except KdError as error:
             terminal.show_problems(error.problems)
             raise typer.Exit(1 if isinstance(error, RunBusy | RunFailed) else 2) from None
+        except BrokenPipeError:
+            raise  # typer ends quietly then
         except OSError as error:
             given = f"{error.filename or 'the disk'}: {error.strerror or error}"
             terminal.show_problems([Problem("", given, "a home that can be written", "make room, or set KD_HOME elsewhere")])

@@ -208,3 +208,12 @@ def test_ctrl_c_stops_watching_not_the_training(home: Home, spec: Spec, until: C
 def test_words_of_the_terminal() -> None:
     assert [clock(s) for s in (None, 0, 65.4, 3723)] == ["-", "0:00", "1:05", "1:02:03"]
     assert sparkline([]) == "" and sparkline([0, 0.5, 1.0]) == "▁▅█" and len(sparkline([0.5] * 200)) == 20
+
+
+def test_a_reader_that_goes_away_is_no_fault(home: Home) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "kdengine", "status", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as done:
+        assert done.stdout is not None and done.stderr is not None
+        done.stdout.close()
+        assert (done.stderr.read(), done.wait(timeout=50)) == (b"", 1)

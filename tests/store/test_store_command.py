@@ -8,7 +8,9 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from kdengine.home import Home
@@ -21,12 +23,12 @@ from tests.store.killing import INTAKE, ROOT
 pytestmark = pytest.mark.slow  # every test starts processes
 
 
-def call(*words: str) -> subprocess.CompletedProcess[str]:
+def call(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
     """Run ``python -m store`` in the home of the test."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "store", *words], capture_output=True, text=True, env=environment, timeout=50, check=False
-    )
+    command = [sys.executable, "-m", "store", *words]
+    done = subprocess.run(command, input=stdin, capture_output=True, env=environment, timeout=50, check=False)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_json_is_a_list_of_objects_and_nothing_else(home: Home, make_run: MakeRun) -> None:
@@ -47,6 +49,53 @@ def test_csv_and_table(home: Home, make_run: MakeRun) -> None:
     assert "base" in call("sql", "select method from runs").stdout
     cut = call("sql", "select * from epochs", "--format", "csv", "--max-rows", "2")
     assert len(cut.stdout.splitlines()) == 3 and "first 2 rows" in cut.stderr
+
+
+def test_a_statement_from_a_file_or_stdin_and_an_answer_to_a_file(home: Home, make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    question, out = tmp_path / "question.sql", tmp_path / "answer.parquet"
+    question.write_text("select run_id, epoch\nfrom epochs -- ä\norder by epoch\n")
+    done = call("sql", "--file", str(question), "--out", str(out))
+    assert done.returncode == 0 and done.stdout == "" and "3 rows, 2 columns" in done.stderr, done.stderr
+    assert list(pd.read_parquet(out).epoch) == [1, 2, 3]
+    for ending, text in ((".csv", "epoch\n1\n2\n3\n"), (".json", '[{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]')):
+        file = out.with_suffix(ending)
+        assert call("sql", "select epoch from epochs order by 1", "--out", str(file)).returncode == 0 and file.read_text() == text
+    assert call("sql", "--file", "-", "--format", "csv", stdin=b"select 1 as one").stdout == "one\n1\n"
+    assert "no text" in call("sql", "--file", "-", stdin=b"select '\xff'").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no statement"),
+        (["select 1", "--file", "-"], "a statement and a file"),
+        (["select 1", "--out", "answer.xlsx"], "answer.xlsx"),
+        (["select 1", "--out", "nowhere/answer.csv"], "nowhere/answer.csv"),
+        (["--file", "nowhere.sql"], "nowhere.sql: No such file"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(home: Home, words: list[str], said: str) -> None:
+    done = call("sql", *words)
+    assert done.returncode in (1, 2) and said in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_reader_that_goes_away_is_no_fault(home: Home, make_run: MakeRun) -> None:
+    make_run()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for format, sql in (("csv", "select * from range(100000)"), ("table", "select 1"), ("json", "select 1")):
+        command = [sys.executable, "-m", "store", "sql", sql, "--format", format]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as done:
+            assert done.stdout is not None and done.stderr is not None
+            done.stdout.close()
+            assert (done.stderr.read(), done.wait(timeout=50)) == (b"", 1)
+
+
+def test_no_text_of_an_answer_steers_the_terminal(home: Home, make_run: MakeRun) -> None:
+    make_run()
+    done = call("sql", "select '[/red]' || chr(27) || '[31m' || chr(7) || chr(155) as \"[bold]\", 0.123456789 as x, null as y")
+    assert done.returncode == 0 and "[/red]" in done.stdout and "[bold]" in done.stdout and "0.123457" in done.stdout
+    assert not set("\x1b\x07\x9b") & set(done.stdout)
 
 
 def test_a_fault_has_three_parts_and_no_traceback(home: Home) -> None:
