@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kdengine import catalogue, suites
-from pages.parts import actions, blocks, charts, demo, fetch, plan, state, tables, ways, who, words
+from pages.parts import actions, blocks, charts, demo, fetch, frame, plan, state, tables, ways, who, words
 
 DEMO = "demo"
 
@@ -75,6 +75,7 @@ def here() -> str:
     return f"Here you {'train such pairs, watch them' if trains else 'watch such pairs'} learn and see which way works best."
 
 
+frame.ensure()
 trains = who.may("launch")
 blocks.say(
     "Small networks that learn from big ones" if demo.on() else "Train small networks with the help of big ones",

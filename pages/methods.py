@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdengine import catalogue, errors
 from kdengine.catalogue import Label
-from pages.parts import blocks, state, words
+from pages.parts import blocks, frame, state, words
 from pages.parts.learn import method, wall
 
 
@@ -32,6 +32,7 @@ def one(label: Label) -> None:
     method.sections(label)
 
 
+frame.ensure()
 asked = state.chosen("method")
 if asked in catalogue.labels():
     one(catalogue.label_of(asked))

@@ -11,7 +11,7 @@ import streamlit as st
 
 from kdengine import literature
 from kdengine.errors import KdError
-from pages.parts import blocks, fetch, who
+from pages.parts import blocks, fetch, frame, who
 from pages.parts.race import choosing, exporting, gallery, looks, player
 
 PAPER = literature.FIG7
@@ -38,6 +38,7 @@ def figure(place: Any) -> None:
             )  # fmt: skip
 
 
+frame.ensure()
 film = ", then take it away as a film" if who.may("export") else ""
 figure(blocks.say("Race", f"Who is ahead when? Watch it here{film}."))
 if not fetch.counts():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import blocks, buttons, demo, fetch, state, tables, words
+from pages.parts import blocks, buttons, demo, fetch, frame, state, tables, words
 
 FILTERS = (("status", "Status"), ("method", "Method"), ("dataset", "Data"), ("suite", "Suite"), ("tag", "Tag"))
 WIDTH = 165  # of a filter, pixels: two beside one another on a phone
@@ -22,6 +22,7 @@ def choose() -> dict[str, tuple[str, ...]]:
     return chosen
 
 
+frame.ensure()
 sentence = (
     "Every recorded training, newest first." if demo.on() else "Every training, newest first. What is running updates by itself."
 )

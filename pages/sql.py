@@ -45,7 +45,7 @@ def below(found: Question | None) -> None:
         st.fragment(result)(found)
 
 
-place = blocks.say("SQL", "Ask the results anything. What you write reads them and can change nothing.")
+place = blocks.say("SQL", "Ask the results anything. What you write reads them and can change nothing.", needs="ask")
 asking.follow()
 sizes = fetch.ask("sizes")
 left, right = st.columns([1, 2.8], gap="medium")

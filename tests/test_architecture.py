@@ -342,6 +342,16 @@ def test_pages_change_things_through_one_door() -> None:
     assert found == []
 
 
+def test_pages_ask_who_asks_before_anything_else() -> None:
+    """Streamlit may run the file of a page without app.py, which would have asked."""
+    for path in (path for path in pages() if re.fullmatch(r"pages/\w+\.py", shown(path))):
+        does = [node for node in tree(path).body if not isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)]
+        does = [node for node in does if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+        constant = re.compile(r"[A-Z_]+(: .*)? = ")
+        first = next(text for node in does if not constant.match(text := ast.unparse(node)))
+        assert re.match(r"(\w+ = )?(frame\.ensure|blocks\.say)\(", first), f"{shown(path)} begins with {first[:80]}"
+
+
 def test_what_changes_something_is_still_there() -> None:
     """A function that was renamed would slip past the list."""
     for module, names in CHANGES.items():

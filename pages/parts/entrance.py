@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from kdengine import access
 from kdengine.access import Role
-from kdengine.hosting import SignIn
+from kdengine.hosting import Mode, SignIn
 from pages.parts import who, words
 
 ROLES = {
@@ -25,6 +26,19 @@ def closed() -> Callable[[], None] | None:
     if who.faults():
         return _faults
     return None if who.may("read") else _outside
+
+
+def refused(title: str, action: str) -> Callable[[], None]:
+    """Return what stands at the address of a page that is for those who may do ``action``."""
+
+    def page() -> None:
+        demo = who.of().mode is Mode.DEMO
+        offered = "This demo shows recorded runs" if demo else f"This page is for {access.ACTIONS[action].least.value}s"
+        st.title(title, anchor=False)
+        st.markdown(f":gray[{offered}. What you may see and do is in the list of pages.]")
+        st.page_link("pages/home.py", label="Go to the first page", icon=":material/arrow_forward:")
+
+    return page
 
 
 def _faults() -> None:
@@ -50,7 +64,7 @@ def _why() -> tuple[str, bool]:
     """Return why somebody stands outside, and whether signing in may help."""
     person, kind = who.person(), who.of().sign_in
     if person.who:
-        return f"You are signed in as {words.escaped(person.who)}. An admin has to let you in first.", False
+        return f"You are signed in as {words.verbatim(person.who)}. An admin has to let you in first.", False
     if kind is SignIn.OIDC:
         claims = who.claimed()
         if claims.get("is_logged_in"):

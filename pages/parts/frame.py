@@ -38,7 +38,8 @@ _up = False  # whether this process has called st.navigation
 def navigation() -> StreamlitPage:
     """Draw title, logo, navigation and who is signed in, and return the page that the URL asks for.
 
-    Only pages for which who asks has the role are there. Whoever may not read finds one page at every address.
+    Pages for which who asks lacks the role are not in the list; at their address stands whom they are for. Whoever may not read
+    finds one page at every address.
     """
     global _up
     # a picture of our own: for a page's icon as the tab's picture Streamlit would ask a foreign host
@@ -62,9 +63,8 @@ def _pages(group: tuple[tuple[str, str, str, str], ...]) -> list[StreamlitPage]:
         st.Page(
             f"pages/{name}.py", title=title, icon=icon, default=name == "home",
             visibility="hidden" if name in HIDDEN else "visible",
-        )
+        ) if who.may(action) else st.Page(entrance.refused(title, action), title=title, url_path=name, visibility="hidden")
         for name, title, icon, action in group
-        if who.may(action)
     ]  # fmt: skip
 
 

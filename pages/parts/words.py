@@ -235,6 +235,11 @@ def escaped(text: str) -> str:
     return "".join("\\" + c if c in r"\`*_[]<>$:#|~" else c for c in text)
 
 
+def verbatim(text: str) -> str:
+    """Write what somebody typed as it is, such as an address, which Markdown would make a link."""
+    return f"`{text.replace('`', chr(0x2019))}`"
+
+
 def problem_list(found: Iterable[Problem], title: str) -> str:
     """List problems in Markdown below a title, each with what was given, what is allowed, what to do."""
     lines = (

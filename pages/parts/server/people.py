@@ -43,7 +43,7 @@ def draw() -> None:
     with st.container(horizontal=True):
         _add()
         _limits_for_all(people)
-    listed = ", ".join(words.escaped(name) for name in sorted(who.of().admins))
+    listed = ", ".join(words.verbatim(name) for name in sorted(who.of().admins))
     blocks.note(f"Always admins, by KD_ADMINS: {listed}." if listed else "KD_ADMINS names nobody.",
                 "A changed role counts at that person's next click.")  # fmt: skip
 
@@ -65,7 +65,7 @@ def how_they_come() -> str:
 def _person(entry: Entry, people: People, taken: Taken) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         with st.container(gap=None, width="stretch"):
-            st.markdown(f"**{entry.name}** :gray-badge[{entry.role.value}]&ensp;:gray[{words.escaped(entry.who)}]")
+            st.markdown(f"**{entry.name}** :gray-badge[{entry.role.value}]&ensp;{words.verbatim(entry.who)}")
             said = [words.count(taken.runs, "run"), words.size(taken.mib)] if taken.runs else ["no runs"]
             limits = quotas.used(people.quota_of(entry), taken) if entry.role is Role.MEMBER else []
             st.caption("; ".join([", ".join(said), *limits]))

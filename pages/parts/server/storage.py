@@ -30,7 +30,7 @@ def draw() -> None:
     for column, (title, mib) in zip(
         st.columns(3), (("Free on the disk", free), ("Taken by runs", taken), ("Taken by exports", _mib(exports))), strict=True
     ):
-        column.metric(title, words.size(mib))
+        column.metric(title, words.size(mib) if mib else "nothing")
     blocks.problems(state.fault(NAME), "Not everything was removed")
     if not owners:
         st.markdown("What runs take will be listed here.")
@@ -84,7 +84,7 @@ def _runs() -> None:
     places = blocks.table(tables.Table(frame, columns), "storage-runs", choose=True, height=height)
     picked = rows.iloc[places]
     over = picked[picked["status"].isin(words.OVER)]
-    label = f"Remove {words.count(len(over), 'run')}" + (f" ({words.size(over['mib'].sum())})" if len(over) else "")
+    label = f"Remove {words.count(len(over), 'run')} ({words.size(over['mib'].sum())})" if len(over) else "Remove"
     act = functools.partial(_remove, list(over["run_id"]))
     box = st.popover(label, icon=":material/delete:", key="remove-runs", disabled=over.empty)
     with box:
