@@ -256,9 +256,11 @@ def _can_be_read(run: RunDir, tally: _Tally) -> bool:
 
 
 def _compare_rows(run: RunDir, events: list[Any], rows: _Rows, tally: _Tally, whole: bool) -> None:
-    """``whole``: all events must be there; else the store may lack some, but must not have others."""
-    ended = {(event.phase, event.epoch): event for event in events if isinstance(event, EpochEnded)}  # the later one counts
-    wanted = {(row["epoch"], row["network"]): row for event in ended.values() for row in epoch_rows(run.run_id, event)}
+    """``whole``: all events must be there, as they are; else the store may lack some, or have an earlier word for one that a
+    resumed worker has said again, but no others."""
+    said = [event for event in events if isinstance(event, EpochEnded)]
+    # of two words on one epoch the later one counts
+    wanted = {(row["epoch"], row["network"]): row for event in said for row in epoch_rows(run.run_id, event)}
     held = rows.epochs(run.run_id)
     tally.epochs += len(held)
     faults = [f"{len(held.keys() - wanted.keys())} epochs that no event tells of"] if held.keys() - wanted.keys() else []
@@ -269,11 +271,16 @@ def _compare_rows(run: RunDir, events: list[Any], rows: _Rows, tally: _Tally, wh
         faults.append(f"{len(other)} epochs have other numbers than their events")
     if faults:
         tally.say("epochs", "; ".join(faults), "a row for each epoch and network of events.jsonl", REBUILD, run.run_id)
-    terms = sorted((row["phase"], row["epoch"], row["network"], row["term"], str(float(row["value"])))
-                   for event in ended.values() for row in term_rows(run.run_id, event))  # fmt: skip
-    stored = rows.terms(run.run_id)
-    if stored != terms if whole else not set(stored) <= set(terms):
-        given = f"{len(stored)} rows where its events have {len(terms)}" if len(stored) != len(terms) else "other numbers"
+    _compare_terms(run, said, rows.terms(run.run_id), tally, whole)
+
+
+def _compare_terms(run: RunDir, said: list[EpochEnded], held: list[tuple[Any, ...]], tally: _Tally, whole: bool) -> None:
+    last = {(event.phase, event.epoch): event for event in said}
+    counted = last.values() if whole else said
+    wanted = sorted((row["phase"], row["epoch"], row["network"], row["term"], str(float(row["value"])))
+                    for event in counted for row in term_rows(run.run_id, event))  # fmt: skip
+    if held != wanted if whole else not set(held) <= set(wanted):
+        given = f"{len(held)} rows where its events have {len(wanted)}" if len(held) != len(wanted) else "other numbers"
         tally.say("terms", given, "a row for each loss term of events.jsonl", REBUILD, run.run_id)
 
 

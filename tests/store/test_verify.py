@@ -238,6 +238,20 @@ def test_beside_the_app_the_snapshot_is_compared(lab: Home, going: list[RunDir])
         assert any(note.startswith("2 runs have more") for note in found.notes), "the two that are not over"
 
 
+def test_an_epoch_that_is_said_again_is_no_damage(lab: Home, going: list[RunDir]) -> None:
+    """A resumed worker may say one again, with other numbers: the later word counts, once it has been taken in."""
+    for run in going:
+        networks = ("student", "peer1") if b"peer1" in run.events_jsonl.read_bytes() else ("student",)
+        run.append_event(epoch(2, epochs=3, top1=0.123, networks=networks))
+    assert verify.verify(lab).findings == (), "not taken in yet"
+    with Store.open(lab, publish_every_s=3600) as store:
+        assert verify.verify(lab).findings == (), "beside the app, not published yet"
+        store.take_in()
+        store.publish()
+        assert verify.verify(lab).findings == ()
+    assert verify.verify(lab).findings == () and verify.verify(lab).source == "database"
+
+
 def test_damage_to_the_snapshot_is_found_beside_the_app(lab: Home, going: list[RunDir]) -> None:
     with Store.open(lab) as store:
         store.take_in()
