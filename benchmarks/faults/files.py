@@ -21,6 +21,7 @@ from benchmarks.faults.stage import (
     epochs_of,
     to_end,
 )  # fmt: skip
+from benchmarks.faults.swift_worker import checkpoint
 from benchmarks.faults.workers import formula_of, small
 from kdengine import runner
 from kdengine.events import Ended
@@ -60,12 +61,20 @@ def torn_lines(stage: Stage) -> None:
         if number % 4 < 3:
             with run.events_jsonl.open("ab") as file:
                 file.write(tails[number % 4])
-        else:
+        elif _last_epoch_is_saved(run):
             _cut(run, stage.rng.randint(_start_of_last_line(run), run.events_bytes()))
         if not is_over(status_of(run, stage.home)):
             stage.complain(f"{run.run_id} is {status_of(run, stage.home)} after a torn line")
         bring_back(stage.home, run)
         stage.complaints += complaints_of(to_end(stage.home, run.run_id), stage.home, expected)
+
+
+def _last_epoch_is_saved(run: RunDir) -> bool:
+    """Say whether the checkpoint holds the last epoch of the record: killed between the two, it holds the one after."""
+    from kdengine.checkpoint import load  # loads torch
+
+    state = load(run.last_pt)
+    return state is not None and state["epoch"] == epochs_of(run)[-1].epoch
 
 
 # ---- cut short ------------------------------------------------------------------------------------------------------------
@@ -92,9 +101,9 @@ def truncated_record(stage: Stage) -> None:
 
 def _cut_and_forgive(stage: Stage, run: RunDir, size: int) -> None:
     """Cut the record, and take out of the ledger what no resume can bring back: all but the epoch in the checkpoint."""
-    before = {event.epoch for event in epochs_of(run)}
+    before, saved = {event.epoch for event in epochs_of(run)}, checkpoint(run)
     _cut(run, size)
-    kept = {event.epoch for event in epochs_of(run)} | ({max(before)} if before else set())
+    kept = {event.epoch for event in epochs_of(run)} | ({saved.epoch} if saved else set())
     file = stage.aside / "acknowledged" / run.run_id
     lines = file.read_text().splitlines()
     file.write_text("".join(line + "\n" for line in lines if int(line.split()[1]) not in before - kept))
