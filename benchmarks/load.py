@@ -43,7 +43,8 @@ from kdengine.status import RunStatus, status_of
 
 RUNS, EPOCHS = 200, 240  # invented, beside the two that train
 TRAINED = {"dataset": "digits", "student": "resnet8", "epochs": 10_000, "device": "cpu"}
-SHARES = (("run", 20), ("runs", 12), ("", 10), ("compare", 8))  # of fifty sessions
+SHARES = (("run", 20), ("runs", 10), ("", 8), ("compare", 6), ("sql", 6))  # of fifty sessions
+ASKED = {"run": "run={run}", "sql": "q=select+method%2C+count%28%2A%29+as+n+from+runs+group+by+all"}
 WARM_S = 20.0  # after the crowd has come: the server learns what its ticks cost and slows them down
 
 
@@ -146,7 +147,7 @@ def places(sessions: int, runs: list[RunDir], shares: tuple[tuple[str, int], ...
     whole, found = sum(n for _, n in shares), list[tuple[str, str]]()
     for page, n in shares:
         for number in range(round(n * sessions / whole)):
-            found.append((page, f"run={runs[number % len(runs)].run_id}" if page == "run" else ""))
+            found.append((page, ASKED.get(page, "").format(run=runs[number % len(runs)].run_id)))
     return found
 
 

@@ -69,6 +69,7 @@ class Tab:
     intervals: list[tuple[float, float]] = field(default_factory=list)  # (monotonic s, told interval s), in the order told
     interval_s: dict[str, float] = field(default_factory=dict)
     messages: Counter[str] = field(default_factory=Counter)
+    elements: Counter[str] = field(default_factory=Counter)  # what was drawn, by kind
     received: int = 0
 
     def __post_init__(self) -> None:
@@ -207,7 +208,8 @@ class Tab:
 
     def _drawn(self, message: ForwardMsg) -> None:
         element = message.delta.new_element
-        kind = element.WhichOneof("type")
+        kind = element.WhichOneof("type") or "nothing"
+        self.elements[kind] += 1
         if kind == "exception":
             self.faults.append(f"{element.exception.type}: {element.exception.message[:300]}")
         elif kind == "alert":

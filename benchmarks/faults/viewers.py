@@ -1,22 +1,24 @@
-"""Scenes around viewers: SQL as fast as it is answered, while runs log and a server takes in.
+"""Scenes around viewers: the SQL page, asked as fast as it answers, while runs log and its server takes in.
 
-Reads / writes: the home of the stage. Starts workers, a server, the children of the SQL sandbox.
+Reads / writes: the home of the stage. Starts workers and a server, with tabs that look at it.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
+from urllib.parse import urlencode
 
 import duckdb
 
 from benchmarks.faults.servers import Watch
 from benchmarks.faults.stage import Stage, await_true, complaints_of, to_end
 from benchmarks.faults.workers import formula_of
-from store import sandbox
+from benchmarks.server import Server
+from benchmarks.sessions import Reader
 
 RUNS, PER_S, HANDS = 8, 20, 3
 QUESTIONS = (
@@ -30,7 +32,7 @@ QUESTIONS = (
     "copy runs to 'here.csv'",  # refused
 )  # fmt: skip
 RIGHT = 5  # so many of them have an answer
-GROWN_MIB = 80.0
+LONG_S, GROWN_MIB = 30, 80.0  # in so many seconds everything was asked; a server that grows by more has a leak
 
 
 class Lag:
@@ -51,8 +53,13 @@ class Lag:
                 continue
             inode = file.stat().st_ino
             now = time.monotonic()
-            with duckdb.connect(str(file), read_only=True) as con:
-                rows = con.execute("SELECT run_id, max(epoch) FROM epochs GROUP BY run_id").fetchall()
+            try:
+                with duckdb.connect(str(file), read_only=True) as con:
+                    rows = con.execute("SELECT run_id, max(epoch) FROM epochs GROUP BY run_id").fetchall()
+            except duckdb.Error as error:
+                self._stage.account.snapshots_unreadable += 1
+                self._stage.complain(f"the snapshot cannot be read: {error}")
+                return
             self._seen.append((now, dict(rows)))
 
     def seconds(self) -> list[float]:
@@ -72,7 +79,7 @@ class Lag:
 
 
 def hammering(stage: Stage) -> None:
-    """SQL as fast as it is answered, some of it wrong, refused or endless, while eight runs log 20 epochs a second each"""
+    """The SQL page asked as fast as it answers, also what is wrong, refused or endless, while eight runs log 20 epochs/s each"""
     stage.home.settings.write_text(f'{{"cpu_slots": {RUNS}}}')
     seconds = stage.count
     runs = [stage.launch(epochs=PER_S * seconds, epoch_s=1 / PER_S, seed=seed, start=False) for seed in range(RUNS)]
@@ -80,50 +87,71 @@ def hammering(stage: Stage) -> None:
         await_true("all runs", lambda: all(run.events_bytes() for run in runs))
         await_true("a snapshot", stage.home.snapshot.exists)
         time.sleep(min(15.0, 0.2 * seconds))  # the server loads what its pages will need
-        lag, answers, stop = Lag(stage), Counter[str](), threading.Event()
-        hands = [threading.Thread(target=_hammer, args=(stage, number, answers, stop)) for number in range(HANDS)]
-        for hand in hands:
-            hand.start()
-        memory, until = [], time.monotonic() + seconds
-        while time.monotonic() < until:
-            memory.append(watch.server.rss_mib())
-            time.sleep(min(1.0, seconds / 8))
-        stop.set()
-        for hand in hands:
-            hand.join()
-        lags = sorted(lag.seconds())
-        _report(stage, lags, answers, memory)
+        lag, answers, memory = Lag(stage), Counter[str](), list[float]()
+        _hammer_all(stage, watch.server, seconds, answers, memory)
+        _report(stage, sorted(lag.seconds()), answers, memory)
         for run in runs:
             stage.complaints += complaints_of(to_end(stage.home, run.run_id), stage.home, formula_of(run))
 
 
-def _hammer(stage: Stage, number: int, answers: Counter[str], stop: threading.Event) -> None:
-    chance = random.Random(number)
-    while not stop.is_set():
-        place = chance.randrange(len(QUESTIONS))
+def _hammer_all(stage: Stage, server: Server, seconds: float, answers: Counter[str], memory: list[float]) -> None:
+    """Ask with all hands for so long, and note the server's memory meanwhile."""
+    stop, until = threading.Event(), time.monotonic() + seconds
+    with ThreadPoolExecutor(HANDS) as pool:
         try:
-            sandbox.run(QUESTIONS[place], timeout_s=1, home=stage.home)
-            outcome = "answered"
-        except sandbox.QueryError as error:
-            outcome = "refused or stopped"
-            if place < RIGHT and "longer than" not in str(error):  # on a busy machine a second may be too short
-                stage.complain(f"{QUESTIONS[place]}: {error}")
-        else:
-            if place >= RIGHT:
+            hands = [pool.submit(_hammer, stage, server.url, number, answers, stop) for number in range(HANDS)]
+            while time.monotonic() < until:
+                memory.append(server.rss_mib())
+                time.sleep(min(1.0, seconds / 8))
+        finally:
+            stop.set()
+        for hand in hands:
+            hand.result()
+
+
+def _hammer(stage: Stage, url: str, number: int, answers: Counter[str], stop: threading.Event) -> None:
+    place = number * len(QUESTIONS) // HANDS - 1
+    with Reader(url, "sql") as reader:
+        while not stop.is_set():
+            place = (place + 1) % len(QUESTIONS)
+            said = _answer(reader, f"{QUESTIONS[place]} -- {number} {sum(answers.values())}")  # no two are the same
+            answers["answered" if said is None else "refused or stopped"] += 1
+            if said is None and place >= RIGHT:
                 stage.complain(f"{QUESTIONS[place]}: has an answer")
-        answers[outcome] += 1
+            if said is not None and place < RIGHT and "longer than" not in said:  # on a busy machine it may take too long
+                stage.complain(f"{QUESTIONS[place]}: {said}")
+        stage.complaints += [f"the SQL page: {fault}" for fault in reader.tab.faults]
+
+
+def _answer(reader: Reader, sql: str) -> str | None:
+    """Open the link of a statement and wait until the page has shown its answer; return why there is none, or None."""
+    tab = reader.tab
+    tab.elements.clear()
+    tab.notes.clear()
+    tab.query = urlencode({"q": sql})
+    if not reader.click():
+        return f"the page was not drawn: {tab.faults}"
+    try:
+        await_true("an answer", lambda: tab.elements["dataframe"] or tab.notes or tab.faults, 60)
+    except TimeoutError:
+        return "no answer at all"
+    return None if tab.elements["dataframe"] else " ".join(tab.notes or tab.faults)
 
 
 def _report(stage: Stage, lags: list[float], answers: Counter[str], memory: list[float]) -> None:
     quarter = max(1, len(memory) // 4)
     first, last = median(memory[:quarter]), median(memory[-quarter:])
     figures = stage.account.figures
-    figures["SQL while eight runs log"] = f"{answers['answered']} answered, {answers['refused or stopped']} refused or stopped"
-    if lags:
+    figures["questions on the SQL page while eight runs log"] = (
+        f"{answers['answered']} answered, {answers['refused or stopped']} refused or stopped"
+    )
+    if not lags:
+        stage.complain("no epoch showed in the snapshot while it was watched")
+    else:
         p50, p99 = lags[len(lags) // 2], lags[int(len(lags) * 0.99)]
         figures["from the disk to the snapshot, s, p50 and p99"] = f"{p50:.2f} and {p99:.2f} of {len(lags)} epochs"
     figures["server memory, first and last quarter, MiB"] = f"{first:.0f} and {last:.0f}"
-    if stage.count >= 30 and last - first > GROWN_MIB:
+    if stage.count >= LONG_S and last - first > GROWN_MIB:
         stage.complain(f"the server grew from {first:.0f} to {last:.0f} MiB")
-    if not answers["answered"] or not answers["refused or stopped"]:
+    if not answers["answered"] or (stage.count >= LONG_S and not answers["refused or stopped"]):
         stage.complain(f"the hammer fell on nothing: {dict(answers)}")
