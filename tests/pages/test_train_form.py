@@ -126,3 +126,39 @@ def test_launching_makes_the_run_and_its_teacher_and_shows_it(visit: Visit, home
 def test_a_teacher_that_is_there_is_not_trained_again(visit: Visit, seeded: Seeded) -> None:
     app = visit("train", method="kd", **{"teacher_epochs": "8"})
     assert "already there" in "\n".join(m.value for m in app.markdown)
+
+
+PATHS = dict.fromkeys(("teacher_weights", "student_init", "peer_inits", "teacher_run", "student_options"), "/etc/passwd")
+TYPED = {"dataset": "../../etc", "student": "../../x", "teacher": "/etc/passwd", "recipe": "~/r", "precision": "/x"}
+
+
+def test_no_address_and_no_state_of_a_session_names_a_file(visit: Visit, home: Home) -> None:
+    """Only names that somebody registered on the server are offered; fields of a spec that name files have no widget at all."""
+    app = visit("train", method="kd", **PATHS, **TYPED)
+    for name, value in PATHS.items():
+        app.session_state[name] = app.session_state[f"{name}-choice"] = value
+    app = app.run()
+    device = next(w for w in app.text_input if w.label == "Device")
+    assert launch_button(device.input("/dev/sda").run()).disabled
+    device.input("auto").run()
+    launch_button(app).click().run()
+    assert not app.exception
+    (spec,) = (run.read_request().spec for run in run_dirs(home) if run.read_request().spec.method == "kd")
+    assert (spec.teacher_weights, spec.student_init, spec.peer_inits, spec.teacher_run) == (None, None, (), None)
+    assert (spec.dataset, spec.student, spec.teacher) == ("digits", "resnet8", "resnet20")
+    labels = {w.label for w in (*app.number_input, *app.selectbox, *app.toggle, *app.text_input, *app.multiselect)}
+    assert not {label for label in labels if any(word in label.lower() for word in ("file", "path", "folder", "weights"))}
+    assert not app.get("file_uploader")
+
+
+@pytest.mark.parametrize("text", ["../../x", "/etc/passwd", "a\x00b", "x" * 3000, "a\u202eb", "a b", "..", "$(id)"])
+@pytest.mark.parametrize("field", ["Suite", "Tags"])
+def test_path_tricks_in_names_are_refused_before_anything_starts(visit: Visit, home: Home, field: str, text: str) -> None:
+    app = visit("train")
+    next(w for w in app.text_input if w.label == field).input(text).run()
+    assert not app.exception
+    if field == "Tags" and text == "a b":  # two tags
+        assert not launch_button(app).disabled
+    else:
+        assert launch_button(app).disabled and app.error
+    assert not run_dirs(home)
