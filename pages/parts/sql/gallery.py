@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from kdengine.errors import KdError
-from pages.parts import blocks, saved, state, words
+from pages.parts import blocks, saved, state, who, words
 from pages.parts.sql import asking, links
 from store.examples import EXAMPLES, Example
 
@@ -58,8 +58,7 @@ def query(example: Example) -> dict[str, str]:
 
 @st.fragment
 def keep() -> None:
-    """Draw the saved queries, and the form that saves the one on the desk."""
-    st.subheader("Saved queries", anchor=False)
+    """Draw the saved queries, and the form that saves the one on the desk; nothing where there are none and nobody may save."""
     now = asking.desk()
     blocks.problems(state.fault(PLACE), "Nothing was changed")
     try:
@@ -67,6 +66,9 @@ def keep() -> None:
     except KdError as error:
         blocks.problems(error.problems, "Saved queries cannot be shown")
         return
+    if not held and not who.may("save-view"):
+        return
+    st.subheader("Saved queries", anchor=False)
     left, right = st.columns([2, 1], gap="large")
     with left:
         if not held:
