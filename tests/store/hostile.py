@@ -90,6 +90,7 @@ WRITING = _r(
     "use temp",
     "create table {mark} as select 1",
     "create temp table {mark} as select 1",
+    "create temp table {mark} as pivot runs on seed using count(*)",
     "create or replace view runs as select 1",
     "create macro m() as table select * from read_text('{secret}')",
     "create temp macro runs() as 1",
@@ -288,6 +289,7 @@ SEVERAL = _r(
     "-- nothing",
     "explain",
     "explain explain select 1",
+    "explain create temp table {mark} as pivot runs on seed using count(*)",
     "explain analyze",
     "explain (format json) delete from runs",
 )

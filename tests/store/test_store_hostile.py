@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from kdengine.home import Home
-from store import sandbox_process
+from store import sandbox, sandbox_process
 from store.db import Store
 from store.questions import Question, Questions
 from store.sandbox import QueryError
@@ -30,9 +30,8 @@ pytestmark = pytest.mark.slow
 LIMITS_S = {"memory": 1.0, "time": 1.0, "depth and length": 2.0, "large answers, strange types, talking errors": 2.0}
 LONGEST_S = 30.0  # generous: the start of a process on a busy machine is in it
 GROWTH_MIB = 150  # answers kept for the people who asked are in it
-WITHOUT_WALLS = (
-    "import sys; sys.path += sys.argv[1:]; from store import sandbox_child as child, sandbox_walls as walls;"
-    "walls.only_this_file = walls.few_calls = child._close_off = lambda *_: False; child.main()"
+PROGRAM = (  # what a process runs with some of what keeps it in switched off
+    "import sys; sys.path += sys.argv[1:]; from store import sandbox_child as child, sandbox_walls as walls; {}; child.main()"
 )
 KILLED = ("a statement that ran longer", "a statement whose process", "a statement that needs more than 512 MB")
 
@@ -92,19 +91,34 @@ def _count_visits(server: socket.socket, visits: list[object]) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_hostile(scene: Scene, name: str) -> None:
-    _attack(scene, name)
+    _attack(scene, CLASSES[name], LIMITS_S.get(name, 10.0))
 
 
 @pytest.mark.parametrize("name", ["reading files", "writing within a select", "network, extensions, secrets"])
 def test_duckdb_holds_without_the_walls_of_the_kernel(scene: Scene, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox_process, "PROGRAM", WITHOUT_WALLS)
-    _attack(scene, name)
+    off = "walls.only_this_file = walls.few_calls = walls.step_down = child._close_off = lambda *_: False"
+    monkeypatch.setattr(sandbox_process, "PROGRAM", PROGRAM.format(off))
+    _attack(scene, CLASSES[name])
 
 
-def _attack(scene: Scene, name: str) -> None:
+@pytest.mark.parametrize("wall", ["files", "calls", "nothing new"])
+def test_each_wall_holds_without_the_settings_of_duckdb(scene: Scene, wall: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is opened by the wall that is left; ``calls`` leaves reading to the others."""
+    if not sandbox.isolation(scene.home).get(wall):
+        pytest.skip(f"this kernel lacks the wall: {wall}")
+    off = {"files": "walls.only_this_file", "calls": "walls.few_calls", "nothing new": "child._close_off"}
+    others = "; ".join(f"{name} = lambda *_: False" for key, name in off.items() if key != wall)
+    plain = "child._open = lambda request: child.duckdb.connect(request['snapshot'], read_only=True)"
+    monkeypatch.setattr(sandbox_process, "PROGRAM", PROGRAM.format(f"{others}; {plain}; walls.step_down = lambda: False"))
+    reading = tuple(attack for attack in CLASSES["reading files"] if "{secret}" in attack.sql or "results.duckdb" in attack.sql)
+    writing = tuple(attack for attack in CLASSES["writing within a select"] if "copy" in attack.sql)
+    _attack(scene, writing if wall == "calls" else (*reading, *writing))
+
+
+def _attack(scene: Scene, attacks: tuple[Attack, ...], limit_s: float = 10.0) -> None:
     before = _state(scene)
     memory = _rss_mib()
-    ended = _ask_all(scene, CLASSES[name], LIMITS_S.get(name, 10.0))
+    ended = _ask_all(scene, attacks, limit_s)
     wrong = [
         f"{_end(q)} instead of {attack.ends}: {attack.sql[:90]!r}: {q.problems}"
         for attack, q in ended

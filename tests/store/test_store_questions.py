@@ -232,13 +232,13 @@ def test_an_answer_and_a_fault(asked: Questions) -> None:
 
 @pytest.mark.slow
 def test_stopping_ends_the_process(asked: Questions) -> None:
-    running = asked.ask(LONG, "ada", timeout_s=30)
+    running = asked.ask(LONG, "ada", timeout_s=3600)
     until(asked, running, lambda seen: seen.state == "running" and bool(children()))
-    waiting = asked.ask(LONG, "ada", timeout_s=30)
+    waiting = asked.ask(LONG, "ada", timeout_s=3600)
     assert asked.look(waiting).position == 1
     assert asked.cancel(waiting, "ada") and asked.cancel(running, "ada")
     assert until(asked, asked.ask("select 1", "ada")).state == "done" and children() == []
-    last = asked.ask(LONG, "ada", timeout_s=30)
+    last = asked.ask(LONG, "ada", timeout_s=3600)
     until(asked, last, lambda seen: bool(children()))
     asked.close()
     assert children() == [] and asked.look(last).state == "gone"

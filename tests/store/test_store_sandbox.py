@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from kdengine.home import Home
-from store import sandbox
+from store import sandbox, sandbox_process
 from store.db import Store
+from store.sandbox_process import Order, Process
 from tests.store.conftest import MakeRun
 from tests.store.killing import ROOT
 
@@ -155,6 +156,35 @@ def test_limits(published: Home) -> None:
         sandbox.run("select repeat('x', 4000000000)", timeout_s=1)
 
 
+def test_an_answer_is_bounded_by_what_it_costs(published: Home) -> None:
+    def ask(sql: str) -> sandbox.Answered:
+        return sandbox.answer(Process(), Order(sql, 20, 1_000_000, 1 << 20), published.snapshot)
+
+    for sql, least in (
+        ("select repeat('x', 1000) as t from range(100000)", 500),
+        ("select range as a, range as b from range(1000000)", 15_000),
+        ("select [[], [], [], []] as nested from range(1000000)", 1_000),
+    ):
+        found = ask(sql)
+        assert found.frame.attrs["cut"] is True and least < len(found.frame) and (1 << 19) < found.cost <= (1 << 20)
+    whole = ask("select range as a from range(1000)")
+    assert whole.frame.attrs["cut"] is False and len(whole.frame) == 1000 and whole.cost < 40_000
+    with pytest.raises(sandbox.QueryError, match="one row alone is too large"):
+        ask("select repeat('x', 2000000)")
+    with pytest.raises(sandbox.QueryError, match="an answer of 1001 columns"):
+        ask("select " + ", ".join("1" for _ in range(1001)))
+
+
+def test_a_process_that_sends_without_end_is_killed(published: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ("{}", '{"columns": [["a", "INTEGER"]]}')
+    endless = (
+        f"import sys; sys.stdin.read(); print({lines[0]!r}); print({lines[1]!r})\nwhile True: print('[[' + '1, ' * 999 + '1]]')"
+    )
+    monkeypatch.setattr(sandbox_process, "PROGRAM", endless)
+    with pytest.raises(sandbox.QueryError, match="process was killed"):
+        sandbox.answer(Process(), Order("select 1", 20, 10, 1 << 20), published.snapshot)
+
+
 def test_a_statement_that_kills_its_process_is_only_a_fault(published: Home) -> None:
     with pytest.raises(sandbox.QueryError, match="broke down|killed"):
         sandbox.run("select json_transform('1', repeat('[', 100000) || '\"INT\"' || repeat(']', 100000))")
@@ -167,7 +197,7 @@ def test_the_process_has_the_settings_of_the_design(published: Home) -> None:
         "temp_directory": "", "enable_external_access": "false", "autoload_known_extensions": "false",
         "autoinstall_known_extensions": "false", "allow_community_extensions": "false", "max_expression_depth": "250",
         "python_enable_replacements": "false", "lock_configuration": "true",
-        "max_execution_time": "5000", "TimeZone": "UTC",
+        "max_execution_time": "5000", "TimeZone": "UTC", "pivot_limit": "1000", "allow_persistent_secrets": "false",
     }  # fmt: skip
     found = sandbox.run("select name, value from duckdb_settings()", home=published).set_index("name")["value"].to_dict()
     assert {name: found.get(name) for name in wanted} == wanted

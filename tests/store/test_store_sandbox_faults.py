@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,13 +63,15 @@ STATEMENTS = [
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A home with one run, published, whose writer goes on."""
-    home = Home(tmp_path_factory.mktemp("faults") / "kd").made()
-    write_run(home)
-    with Store.open(home) as store:
-        store.take_in()
-        yield home
+def published() -> Iterator[Home]:
+    """A home with one run, published, whose writer goes on; in a folder that everybody may look into."""
+    with tempfile.TemporaryDirectory(prefix="kd-told-") as folder:
+        Path(folder).chmod(0o755)
+        home = Home(Path(folder) / "kd").made()
+        write_run(home)
+        with Store.open(home) as store:
+            store.take_in()
+            yield home
 
 
 def ask(home: Home, sql: str, timeout_s: float = 20.0) -> sandbox.Answered:
@@ -114,7 +117,7 @@ def test_nothing_of_the_server_shows_in_what_duckdb_knows_of_itself(published: H
                 "select * from information_schema.schemata", "select current_setting('allowed_paths')"):  # fmt: skip
         text = ask(published, sql).frame.to_csv()
         assert len(text) > 10 and not [
-            word for word in (str(published.root), str(Path.home()) + "/", "pytest") if word in text
+            word for word in (str(published.root), str(Path.home()) + "/", "kd-told") if word in text
         ], sql
 
 
