@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdengine.home import Home
-from store import sandbox
+from store import sandbox, sandbox_process
 from store.db import Store
 from store.sandbox import QueryError
 from store.sandbox_answer import Answer, Unreadable, _unique
@@ -107,6 +109,15 @@ def test_no_path_of_the_server_in_what_is_said() -> None:
         "select 1", {"fault": "IOException", "message": message}, ("/srv/kd", "/srv/kd/snapshot.duckdb", "/usr", "/")
     )
     assert error.problems[0].given == 'Cannot open file "(the server)": see (the server), /srv/kdx and (the server)/lib/python'
+
+
+@pytest.mark.slow
+def test_no_path_of_the_server_in_what_its_process_says(published: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = json.dumps({"fault": "IOException", "message": f"Cannot open {published.snapshot} in {sys.prefix}/lib"})
+    monkeypatch.setattr(sandbox_process, "PROGRAM", f"import sys; sys.stdin.read(); print({line!r})")
+    with pytest.raises(QueryError) as caught:
+        ask(published, "select 1")
+    assert caught.value.problems[0].given == "Cannot open (the server) in (the server)/lib"
 
 
 @pytest.mark.slow
