@@ -154,7 +154,7 @@ def _broken(how: str) -> QueryError:
 
 def _paths(snapshot: Path) -> tuple[str, ...]:
     """Return what no text may show."""
-    return str(snapshot), str(snapshot.parent), sys.prefix, sys.base_prefix, str(Path.cwd())
+    return str(snapshot), str(snapshot.parent), sys.prefix, sys.base_prefix
 
 
 def _error(given: str, allowed: str, do: str) -> QueryError:

@@ -11,10 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-_INTEGER = re.compile(r"^U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)$")
-
-
 LOOSE_BYTES = 4 << 20  # of text whose values are held as Python's own for a moment
+MOST_SWELLING = 40  # an answer takes at most so many times the room of its text
+_INTEGER = re.compile(r"^U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)$")
 
 
 class Unreadable(Exception):
@@ -33,6 +32,7 @@ class Answer:
         self.ended = False
         self.cut = False
         self.cost = 0
+        self._received = 0
         self._columns: list[tuple[str, str]] = []
         self._loose: list[list[Any]] = []  # values that are not yet in a part
         self._loose_bytes = 0
@@ -45,6 +45,7 @@ class Answer:
             Unreadable: it is none of an answer.
         """
         try:
+            self._received += len(line)
             found = json.loads(line)
             if isinstance(found, list):
                 self._take_rows(found, len(line))
@@ -52,7 +53,8 @@ class Answer:
                 self._columns = [(str(name), str(kind)) for name, kind in found["columns"]]
                 self._loose, self._parts = [[] for _ in self._columns], [[] for _ in self._columns]
             elif "cut" in found:
-                self.ended, self.cut, self.cost = bool(self._columns), bool(found["cut"]), int(found["cost"])
+                self.ended, self.cut = bool(self._columns), bool(found["cut"])
+                self.cost = max(self._received, min(MOST_SWELLING * self._received, int(found["cost"])))
             else:
                 self.fault = {name: str(value) for name, value in found.items()} if "fault" in found else {}
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:

@@ -147,10 +147,10 @@ def _start(handle: int) -> subprocess.Popen[bytes]:
 
 @cache
 def _libraries() -> tuple[str, ...]:
-    """Return the folders that the process imports from: DuckDB's, and ours."""
+    """Return the folders that the process imports from: ours, and DuckDB's."""
     found = find_spec("_duckdb")
     assert found is not None and found.origin is not None
-    return str(Path(found.origin).parent), str(Path(__file__).resolve().parent.parent)
+    return str(Path(__file__).resolve().parent.parent), str(Path(found.origin).parent)
 
 
 def _request(order: Order, snapshot: Path, handle: int) -> bytes:

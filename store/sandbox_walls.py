@@ -47,8 +47,8 @@ def step_down() -> bool:
     nobody = 65534
     try:
         os.setgroups([])
-        os.setresgid(nobody, nobody, nobody)
-        os.setresuid(nobody, nobody, nobody)
+        os.setgid(nobody)
+        os.setuid(nobody)
     except OSError:
         return False
     return not _LINUX or _prctl(_DUMPABLE, 1)  # else /proc/self, through which the snapshot is opened, belongs to root
