@@ -24,7 +24,7 @@ ROLES = {
     Role.ADMIN: "does everything",
 }
 LIMITS = {
-    "queued_runs": ("Runs waiting", 1.0), "gpu_hours": ("GPU hours in 30 days", 1.0), "exports": ("Exports waiting", 1.0),
+    "queued_runs": ("Runs waiting", 1.0), "exports": ("Exports waiting", 1.0), "gpu_hours": ("GPU hours", 1.0),
     "disk_mib": ("Disk, MiB", 1024.0),
 }  # fmt: skip
 
@@ -116,13 +116,15 @@ def meanings() -> str:
 
 def _limits(place: str, own: Any, others: Quota) -> None:
     """Draw a field for each limit. One that is empty is as for all others; 0 is none at all."""
-    for name, (title, step) in LIMITS.items():
+    columns = st.columns(2, gap="small", wrap=False)
+    for number, (name, (title, step)) in enumerate(LIMITS.items()):
         usual = getattr(others, name)
         whole = name in ("queued_runs", "exports")
         value, kind = own.get(name), int if whole else float
-        st.number_input(
+        columns[number % 2].number_input(
             title, min_value=kind(0), value=None if value is None else kind(value), step=kind(step), key=f"{place}-{name}",
-            placeholder="no limit" if usual is None else f"{usual:g}, as for all",
+            placeholder="no limit" if usual is None else f"{usual:g}", format=None if whole else "%g",
+            help="Empty: as for all members" if usual is None else f"Empty: {usual:g}, as for all members",
         )  # fmt: skip
 
 
