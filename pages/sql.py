@@ -22,9 +22,9 @@ def result(found: Question) -> None:
         answer.take_away(found)
     if found.cut:
         st.caption("There is more: count or group, or take part of it with LIMIT and OFFSET.")
-    if kind != "table" and len(found.frame):
+    if kind != "table":
         chart.draw(found, kind)
-    answer.table(found.frame)
+    answer.table(found)
     asking.remember()
 
 

@@ -28,7 +28,11 @@ MOMENTS = pd.DataFrame({
 
 
 def drawn(frame: pd.DataFrame, kind: str, **given: str) -> values.Drawn:
-    return figures.draw(frame, axes.suggest(frame, kind, **given))
+    return figures.draw(frame, suggested(frame, kind, **given))
+
+
+def suggested(frame: pd.DataFrame, kind: str, **given: str) -> Axes:
+    return axes.suggest(axes.columns(frame), kind, **given)
 
 
 # ---- columns chosen by themselves ------------------------------------------------------------------------------------------
@@ -46,23 +50,18 @@ def drawn(frame: pd.DataFrame, kind: str, **given: str) -> values.Drawn:
     ids=["bar", "line", "heat", "times", "scatter"],
 )
 def test_columns_are_chosen_by_type_and_name(frame: pd.DataFrame, kind: str, expected: Axes) -> None:
-    assert axes.suggest(frame, kind) == expected
-
-
-@pytest.mark.parametrize("frame_kind", [(BARS, "bar"), (CURVES, "line"), (MOMENTS, "line"), (BARS[["n"]], "bar")])
-def test_the_usual_kind(frame_kind: tuple[pd.DataFrame, str]) -> None:
-    assert axes.usual_kind(frame_kind[0]) == frame_kind[1]
+    assert suggested(frame, kind) == expected
 
 
 def test_what_is_chosen_is_kept_and_the_rest_fits() -> None:
-    assert axes.suggest(CURVES, "line", x="test_top1_frac", colour="") == Axes("line", "test_top1_frac", "epoch")
-    assert axes.suggest(CURVES, "heat", y="epoch") == Axes("heat", "method", "epoch", "test_top1_frac")
+    assert suggested(CURVES, "line", x="test_top1_frac", colour="") == Axes("line", "test_top1_frac", "epoch")
+    assert suggested(CURVES, "heat", y="epoch") == Axes("heat", "method", "epoch", "test_top1_frac")
 
 
 def test_bars_stand_beside_one_another_only_where_they_are_few() -> None:
     frame = pd.DataFrame({"student": ["a", "a"] * 6, "method": [f"m{i}" for i in range(12)], "value": range(12)})
-    assert axes.suggest(frame, "bar", x="student").colour == ""
-    assert axes.suggest(frame, "line", x="value", y="value").colour == "method"
+    assert suggested(frame, "bar", x="student").colour == ""
+    assert suggested(frame, "line", x="value", y="value").colour == "method"
 
 
 def test_every_example_has_a_chart_that_fits_its_columns() -> None:
@@ -244,7 +243,7 @@ def test_a_figure_is_light(example: Any) -> None:
         (BARS[["method"]], "bar", {}, "no column of numbers to show"),
         (BARS[["method"]], "line", {}, "numbers or times to run along"),
         (BARS[["n"]], "heat", {}, "names for its rows"),
-        (BARS[:0], "bar", {}, "no rows"),
+        (BARS[:0], "bar", {}, "no values"),
         (BARS, "line", {"x": "method"}, "'method' holds names"),
         (BARS, "bar", {"y": "method", "x": "n"}, "'method' holds names"),
         (BARS, "line", {"x": "n", "y": "n"}, "Both axes show 'n'"),

@@ -10,24 +10,27 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
 from pages.parts import saved, words
-from pages.parts.sql import asking
+from pages.parts.sql import asking, links
 from pages.parts.sql.axes import percent
 from store.columns import COLUMNS
 from store.export import tables as export
 from store.questions import Question
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[\w-]+")
+MANY = 50_000  # cells: a larger table is sent to the browser piece by piece, as it is looked at
 ROW_PX, HEAD_PX, MOST_ROWS_SHOWN = 35, 38, 12
 FILES: dict[str, tuple[str, str, Callable[[pd.DataFrame], bytes]]] = {
     "csv": ("CSV", "text/csv", export.csv),
     "parquet": ("Parquet", "application/vnd.apache.parquet", export.parquet),
     "json": ("JSON", "application/json", export.json),
 }
+ABOUT_CSV = "In CSV a text that a spreadsheet would take for a formula gets a ' in front; Parquet and JSON keep it as it is."
 TIME = "YYYY-MM-DD HH:mm:ss"
 # column name ends with -> how its numbers are written
 FORMATS = {"_frac": "%.2f %%", "_s": "%.2f s", "_mib": "%.0f MiB"}
@@ -53,42 +56,52 @@ def since(moment: datetime, now: datetime | None = None) -> str:
     return f"{max(0, round(seconds))} s ago" if seconds < 60 else words.ago(moment, now)
 
 
-def table(frame: pd.DataFrame) -> None:
+def table(found: Question) -> None:
     """Draw the rows; where some numbers are written in percent or with a unit, a switch shows them as they are stored."""
-    changed = any(str(name).endswith(tuple(FORMATS)) for name in frame.columns)
-    raw = changed and st.toggle(
-        "Numbers as stored", key="sql-raw", help="Fractions from 0 to 1 instead of percent, all digits, no units"
-    )
-    shown = frame.copy(deep=False)
-    config = {}
-    for place, name in enumerate(map(str, frame.columns)):
-        column, how = _column(frame.iloc[:, place], name, raw)
-        shown[name] = column
-        config[name] = how
-    height = HEAD_PX + ROW_PX * min(MOST_ROWS_SHOWN, max(1, len(frame))) + 2
-    st.dataframe(shown, column_config=config, hide_index=True, height=height, key="sql-table", placeholder="–",
-                 alt=f"The answer: {words.count(len(frame), 'row')} with {', '.join(map(str, frame.columns))}")  # fmt: skip
+    frame = found.frame
+    assert frame is not None
+    names = [str(name) for name in frame]
+    about = "Fractions from 0 to 1 instead of percent, all digits, no units"
+    raw = any(map(form_of, names)) and st.toggle("Numbers as stored", key="sql-raw", help=about)
+    shown, config = _prepared(found.key, raw, saved.link("run", "run="), frame)
+    st.dataframe(
+        shown, column_config=config, hide_index=True, key="sql-table", placeholder="–", lazy=frame.size > MANY or None,
+        height=HEAD_PX + ROW_PX * min(MOST_ROWS_SHOWN, max(1, len(frame))) + 2,
+        alt=f"The answer: {words.count(len(frame), 'row')} with {', '.join(names)}",
+    )  # fmt: skip
 
 
-def _column(values: pd.Series, name: str, raw: bool) -> tuple[pd.Series, Any]:
+@st.cache_resource(max_entries=20, show_spinner=False)
+def _prepared(key: str, raw: bool, base: str, _frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows as they are shown, and how each column is written."""
+    shown, config = _frame.copy(deep=False), {}
+    for name in _frame:
+        shown[name], config[str(name)] = _column(_frame[name], raw, base)
+    return shown, config
+
+
+def _column(values: pd.Series, raw: bool, base: str) -> tuple[pd.Series, Any]:
+    name = str(values.name)
     about = meaning(name)
     if pd.api.types.is_datetime64_any_dtype(values):
         return values, st.column_config.DatetimeColumn(help=f"{about} UTC".strip(), format=TIME)
     if pd.api.types.is_bool_dtype(values):
         return values, st.column_config.CheckboxColumn(help=about)
     if pd.api.types.is_numeric_dtype(values):
-        form = next((form for ending, form in FORMATS.items() if name.endswith(ending) and not name.endswith("_per_s")), None)
-        if raw or form is None:
-            usual = "plain" if raw or pd.api.types.is_integer_dtype(values) else "%.5g"
-            return values, st.column_config.NumberColumn(help=about, format=usual)
-        return values * 100 if percent(name) else values, st.column_config.NumberColumn(help=about, format=form)
+        usual = "plain" if raw or pd.api.types.is_integer_dtype(values) else "%.5g"
+        own = "" if raw else form_of(name)
+        return values * 100 if own and percent(name) else values, st.column_config.NumberColumn(help=about, format=own or usual)
     if is_run(values):
-        return links(values), st.column_config.LinkColumn(help=f"{about} Opens the run.".strip(), display_text=r"run=([^&]+)$")
-    if any(isinstance(value, (list, dict)) for value in values):
-        return values.map(lambda v: v if v is None or isinstance(v, str) else export.text_of(v)), st.column_config.TextColumn(
-            help=about
-        )
+        links = values.map(lambda run_id: base + run_id, na_action="ignore")
+        return links, st.column_config.LinkColumn(help=f"{about} Opens the run.".strip(), display_text=r"run=([^&]+)$")
+    if not isinstance(values.dtype, pd.StringDtype):  # lists, structs, values of several kinds
+        values = pd.Series([None if words.missing(v) else export.text_of(v) for v in values], index=values.index, dtype=object)
     return values, st.column_config.TextColumn(help=about)
+
+
+def form_of(name: str) -> str:
+    """Return how the numbers of a column are written, after its name; "" = as numbers are."""
+    return next((form for ending, form in FORMATS.items() if name.endswith(ending) and not name.endswith("_per_s")), "")
 
 
 def meaning(name: str) -> str:
@@ -103,12 +116,6 @@ def is_run(values: pd.Series) -> bool:
     return len(known) > 0 and all(isinstance(value, str) and RUN_ID.fullmatch(value) for value in known)
 
 
-def links(values: pd.Series) -> pd.Series:
-    """Return names of runs as the addresses of their pages."""
-    base = saved.link("run", "run=")
-    return values.map(lambda run_id: base + run_id, na_action="ignore")
-
-
 def take_away(found: Question) -> None:
     """Draw the button with the files of the answer and its link."""
     frame = found.frame
@@ -119,9 +126,13 @@ def take_away(found: Question) -> None:
                 f"{title}, {words.count(len(frame), 'row')}", data=functools.partial(write, frame), file_name=f"answer.{ending}",
                 mime=mime, on_click="ignore", key=f"take-{ending}", width="stretch",
             )  # fmt: skip
-        st.caption(
-            "In CSV a text that a spreadsheet would take for a formula gets a ' in front; Parquet and JSON keep it as it is."
-        )
+        st.caption(ABOUT_CSV)
+        st.markdown("**Link to this question**")
+        chosen = {name: values for name in asking.PARAMETERS if (values := st.query_params.get_all(name))}
+        if set(chosen) & set(links.NAMES):
+            st.code(saved.link(links.PAGE, urlencode(chosen, doseq=True)), language=None, wrap_lines=True)
+        else:
+            st.caption("It is too long for a link. Saved under a name, below, it has one.")
 
 
 def waiting(found: Question) -> None:

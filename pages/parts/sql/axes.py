@@ -77,26 +77,14 @@ def _column(name: str, values: pd.Series) -> Column:
     return Column(name, "other", 0)
 
 
-def usual_kind(frame: pd.DataFrame) -> str:
-    """Return the kind of chart that suits an answer best; the first kind where none does."""
-    found = columns(frame)
-    texts, numbers = _of(found, "text"), _of(found, "number")
-    if any(c.course and c.distinct > 2 for c in found) and numbers:
-        return "line"
-    if texts and numbers:
-        return "bar"
-    return "scatter" if len(numbers) > 1 else "bar"
-
-
-def suggest(frame: pd.DataFrame, kind: str, **given: str) -> Axes:
-    """Return the axes for a chart of ``kind``; ``given``: x, y or colour that are chosen already.
+def suggest(found: Sequence[Column], kind: str, **given: str) -> Axes:
+    """Return the axes for a chart of ``kind`` over these columns; ``given``: x, y or colour that are chosen already.
 
     Raises:
-        Unfit: the answer has no columns for it.
+        Unfit: there are no columns for it.
     """
-    found = columns(frame)
-    if frame.empty:
-        raise Unfit("The answer has no rows, so there is nothing to draw.")
+    if not any(column.distinct for column in found):
+        raise Unfit("The answer has no values, so there is nothing to draw.")
     return _SUGGEST[kind](found, given)
 
 

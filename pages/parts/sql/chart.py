@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.parts import blocks, state
 from pages.parts.sql import axes, figures
-from pages.parts.sql.axes import Axes, Unfit
+from pages.parts.sql.axes import Axes, Column, Unfit
 from pages.parts.sql.values import Drawn
 from store.questions import Question
 
@@ -39,13 +39,18 @@ def draw(found: Question, kind: str) -> None:
     assert frame is not None
     gone = _drop_unknown(frame)
     try:
-        chosen = _choose(frame, kind)
+        chosen = _choose(_columns(found.key, frame), kind)
         drawn = _drawn(found.key, chosen, frame)
     except Unfit as reason:
         st.info(blocks.escaped(str(reason)), icon=":material/bar_chart_off:")
         return
     blocks.chart(drawn.figure, "sql-chart", alt=drawn.alt)
     blocks.note(*gone, *(blocks.escaped(note) for note in drawn.notes))
+
+
+@st.cache_resource(max_entries=60, show_spinner=False)
+def _columns(key: str, _frame: pd.DataFrame) -> list[Column]:
+    return axes.columns(_frame)
 
 
 @st.cache_resource(max_entries=60, show_spinner=False)
@@ -65,17 +70,16 @@ def _drop_unknown(frame: pd.DataFrame) -> list[str]:
     return said
 
 
-def _choose(frame: pd.DataFrame, kind: str) -> Axes:
+def _choose(columns: list[Column], kind: str) -> Axes:
     """Draw the choice of columns; each that the link does not name is chosen to fit the others.
 
     Raises:
         Unfit: the answer has no columns for such a chart.
     """
     given = {parameter: values[0] for parameter in ("x", "y", "colour") if (values := state.given(parameter))}
-    usual = {
-        parameter: axes.suggest(frame, kind, **{n: v for n, v in given.items() if n != parameter}) for parameter in LABELS[kind]
-    }
-    names = {str(name): str(name) for name in frame}
+    others = {parameter: {n: v for n, v in given.items() if n != parameter} for parameter in LABELS[kind]}
+    usual = {parameter: axes.suggest(columns, kind, **chosen) for parameter, chosen in others.items()}
+    names = {column.name: column.name for column in columns}
     found = {}
     for parameter, place in zip(LABELS[kind], st.columns(len(LABELS[kind])), strict=True):
         none = {} if parameter != "colour" or kind == "heat" else {"": NONE}
