@@ -22,7 +22,9 @@ def result(found: Question) -> None:
         answer.take_away(found)
     if found.cut:
         st.caption("There is more: count or group, or take part of it with LIMIT and OFFSET.")
-    if kind != "table":
+    if found.frame.empty:
+        st.info("No row fits this query. Loosen what stands after WHERE.", icon=":material/search_off:")
+    elif kind != "table":
         chart.draw(found, kind)
     answer.table(found)
     asking.remember()
@@ -48,7 +50,7 @@ def below(found: Question | None) -> None:
 place = blocks.say("SQL", "Ask the results anything. What you write reads them and can change nothing.", needs="ask")
 asking.follow()
 sizes = fetch.ask("sizes")
-left, right = st.columns([1, 2.8], gap="medium")
+left, right = st.columns([1, 3.2], gap="medium")
 with left:
     desk.tables()
 question = asking.question(asking.QUICK_S)

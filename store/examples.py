@@ -53,7 +53,7 @@ SELECT method,
        last_mean_frac,   -- the same after the last epoch
        n                 -- seeds behind these numbers
 FROM leaderboard
-WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
+WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
 ORDER BY best_mean_frac DESC
 """,
         "bar", "method", "best_mean_frac", "dataset",
@@ -97,10 +97,12 @@ SELECT b.method,
        avg(a.alone_frac)        AS start_frac,
        avg(b.last_top1_frac)    AS student_frac,
        avg(r.teacher_top1_frac) AS teacher_frac,
-       (student_frac - start_frac) / (teacher_frac - start_frac) AS gap_closed_frac
+       (student_frac - start_frac)
+           / (teacher_frac - start_frac) AS gap_closed_frac
 FROM best b
 JOIN runs r USING (run_id)
-JOIN alone a ON (a.suite, a.dataset, a.student) = (b.suite, b.dataset, b.student)
+JOIN alone a
+  ON (a.suite, a.dataset, a.student) = (b.suite, b.dataset, b.student)
 WHERE b.network = 'student' AND b.status = 'finished'
   AND r.teacher <> r.student              -- no student is its own teacher
 GROUP BY ALL
@@ -120,8 +122,8 @@ SELECT r.method,
        count(*)              AS n
 FROM epochs e JOIN runs r USING (run_id)
 WHERE e.network = 'student'
-  AND (r.dataset, r.student) = (  -- of the newest run with a teacher; or name them:
-    SELECT (dataset, student)     -- ('cifar100', 'resnet8')
+  AND (r.dataset, r.student) = (  -- those of the newest run with a teacher,
+    SELECT (dataset, student)     -- or name them: ('cifar100', 'resnet8')
     FROM runs
     WHERE teacher IS NOT NULL
     ORDER BY created_at DESC
@@ -153,7 +155,8 @@ SELECT s.method,
        s.elapsed_s,
        b.images_per_s / s.images_per_s AS times_as_long  -- 1 = labels alone
 FROM speeds s
-JOIN speeds b ON b.method = 'base' AND (b.dataset, b.student) = (s.dataset, s.student)
+JOIN speeds b
+  ON b.method = 'base' AND (b.dataset, b.student) = (s.dataset, s.student)
 WHERE s.student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
 ORDER BY times_as_long
 """,
@@ -164,7 +167,7 @@ ORDER BY times_as_long
         "Seconds to 90 % of the final accuracy",
         "Which method is nearly there first, by the clock?",
         """\
-WITH reached AS (        -- of each run, the first epoch at 90 % of its last accuracy
+WITH reached AS (        -- when each run had 90 % of its last accuracy
     SELECT e.run_id, min(e.elapsed_s) AS reached_s
     FROM epochs e JOIN best b USING (run_id, network)
     WHERE e.network = 'student' AND b.status = 'finished'
@@ -177,7 +180,7 @@ SELECT method, dataset,
        avg(elapsed_s)         AS whole_training_s,
        count(*)               AS n
 FROM reached JOIN runs USING (run_id)
-WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
+WHERE student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
 GROUP BY ALL
 ORDER BY reached_mean_s
 """,
@@ -188,7 +191,7 @@ ORDER BY reached_mean_s
         "Published against measured",
         "Does a method gain here what the literature says it gains elsewhere?",
         """\
-WITH literature AS (     -- gain over labels alone in the same table of the same paper
+WITH literature AS (     -- gain over labels alone in the same printed table
     SELECT m.method,
            avg(m.top1_frac - b.top1_frac) AS published_gain_frac,
            count(*)                       AS published_results
@@ -225,7 +228,7 @@ SELECT method,
        count(*)                                     AS n
 FROM best
 WHERE network = 'student' AND status = 'finished'
-  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
+  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
 GROUP BY ALL
 ORDER BY flattered_mean_frac DESC
 """,
@@ -237,13 +240,16 @@ ORDER BY flattered_mean_frac DESC
         "Is a student that says what its teacher says also right more often? One point per run.",
         """\
 SELECT r.method,
-       arg_max(e.agreement_frac, e.epoch) AS agreement_frac,  -- at the last epoch
+       arg_max(e.agreement_frac, e.epoch) AS agreement_frac,  -- last epoch
        arg_max(e.test_top1_frac, e.epoch) AS test_top1_frac,
        r.seed,
        r.run_id
 FROM epochs e JOIN runs r USING (run_id)
-WHERE e.network = 'student' AND r.status = 'finished' AND r.teacher IS NOT NULL
-  AND r.dataset = (SELECT dataset FROM runs ORDER BY created_at DESC LIMIT 1)
+WHERE e.network = 'student' AND r.status = 'finished'
+  AND r.teacher IS NOT NULL
+  AND r.dataset = (
+    SELECT dataset FROM runs ORDER BY created_at DESC LIMIT 1
+  )
 GROUP BY ALL
 ORDER BY agreement_frac DESC
 """,
@@ -269,7 +275,7 @@ SELECT method, dataset,
        count(*)              AS n
 FROM ends JOIN runs USING (run_id)
 WHERE status = 'finished'
-  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)  -- no teachers
+  AND student IN (SELECT student FROM runs WHERE teacher IS NOT NULL)
 GROUP BY ALL
 ORDER BY ece_mean_frac
 """,
@@ -280,7 +286,7 @@ ORDER BY ece_mean_frac
         "Share of the labels in the loss",
         "How much of its loss does a method spend on the labels, and does that change while it trains?",
         """\
--- Terms are stored as they enter the loss, already weighted; ce is of the labels.
+-- Terms stand here as they enter the loss, weighted; ce is of the labels.
 SELECT r.method,
        t.epoch,
        sum(CASE WHEN t.term = 'ce' THEN abs(t.value) ELSE 0 END)
@@ -315,7 +321,7 @@ ORDER BY max(status) = 'finished', runs DESC  -- trouble first
         """\
 SELECT coalesce(suite, 'no suite')           AS suite,
        coalesce(owner, 'nobody signed in')   AS owner,
-       CASE WHEN device LIKE 'cuda%' THEN 'GPU' ELSE upper(device) END AS device,
+       if(device LIKE 'cuda%', 'GPU', upper(device)) AS device,
        sum(elapsed_s) / 3600                 AS hours,
        count(*)                              AS runs,
        count(*) FILTER (status = 'finished') AS finished

@@ -276,3 +276,14 @@ def test_odd_answers_are_drawn_or_refused_in_words(frame: pd.DataFrame, kind: st
         assert len(str(reason)) > 20
     else:
         assert found.figure.to_json() and found.alt
+
+
+def test_long_names_are_shortened_on_axes_and_whole_in_the_hover() -> None:
+    long = "a_method_with_a_name_that_is_sixty_characters_long_for_a_tes"
+    frame = pd.DataFrame({"name": [long, "b"], long: [1.0, 2.0]})
+    for kind in ("bar", "scatter"):
+        figure = figures.draw(frame, Axes(kind, *(("name", long) if kind == "bar" else (long, "name")))).figure
+        (trace,) = figure.data
+        assert long in list(trace.y) and set(figure.layout.yaxis.ticktext) == {"a_method_with_a_n…_for_a_tes", "b"}
+        assert kind != "bar" or long in trace.text
+        assert len(figure.layout.xaxis.title.text) <= 44 and len({*np.atleast_1d(trace.marker.color)}) == 1

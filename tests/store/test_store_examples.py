@@ -50,7 +50,7 @@ def test_each_gives_rows_and_the_columns_of_its_chart(finished: Store, example: 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.key)
 def test_each_is_formatted_to_be_read(example: Example) -> None:
     lines = example.sql.split("\n")
-    assert example.sql.endswith("\n") and max(map(len, lines)) <= 86 and not any(line != line.rstrip() for line in lines)
+    assert example.sql.endswith("\n") and max(map(len, lines)) <= 76 and not any(line != line.rstrip() for line in lines)
     assert "SELECT" in example.sql and example.sentence.endswith((".", "?")) and len(example.sentence) < 110
 
 

@@ -62,7 +62,7 @@ def table(found: Question) -> None:
     assert frame is not None
     names = [str(name) for name in frame]
     about = "Fractions from 0 to 1 instead of percent, all digits, no units"
-    raw = any(map(form_of, names)) and st.toggle("Numbers as stored", key="sql-raw", help=about)
+    raw = len(frame) > 0 and any(map(form_of, names)) and st.toggle("Numbers as stored", key="sql-raw", help=about)
     shown, config = _prepared(found.key, raw, saved.link("run", "run="), frame)
     st.dataframe(
         shown, column_config=config, hide_index=True, key="sql-table", placeholder="–", lazy=frame.size > MANY or None,

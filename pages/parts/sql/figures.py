@@ -19,7 +19,7 @@ from pages.parts.charts import Line
 from pages.parts.sql import axes as known
 from pages.parts.sql import planes, values
 from pages.parts.sql.axes import Axes, Unfit, percent, title
-from pages.parts.sql.values import QUIET, Drawn, extremes, headed, plain, styles_of
+from pages.parts.sql.values import QUIET, Drawn, colours_of, extremes, headed, plain, styles_of
 from store.export.colours import Style
 
 MOST_BARS = 40
@@ -78,7 +78,7 @@ def _line(name: str, part: pd.DataFrame, style: Style) -> Line:
     y = part["y"].to_numpy()
     around = part["around"].to_numpy() if "around" in part else None
     bands = {} if around is None or len(y) < 2 else {"low": y - around, "high": y + around}
-    return Line(plain(name), style, part["x"].to_numpy(), y, **bands)
+    return Line(plain(values.short(name)), style, part["x"].to_numpy(), y, **bands)
 
 
 def _loud(lines: list[Line], y: str, notes: list[str]) -> list[Line]:
@@ -127,7 +127,7 @@ def _bars(frame: pd.DataFrame, axes: Axes, types: dict[str, str]) -> Drawn:
     if spread:
         notes.append(f"Whiskers: {spread}.")
     floor = _floor(rows["y"], axes.y)
-    own = styles_of(axes.x, names)
+    own = colours_of(axes.x, names)
     styles = styles_of(axes.colour, [name for name, _ in parts])
     colours = [[own[name].colour for name in names] if len(parts) == 1 else styles[group].colour for group, _ in parts]
     traces = [
@@ -144,11 +144,13 @@ def _bar(
 ) -> dict[str, Any]:
     means = part.groupby("x")["y"].mean().reindex(names)
     wide = around.reindex(part.index).groupby(part["x"]).mean().reindex(names)
+    whole = [plain(name) for name in names]
     trace: dict[str, Any] = {
-        "type": "bar", "orientation": "h", "y": [plain(name) for name in names], "x": (means - floor).to_numpy(dtype=np.float32),
-        "name": plain(group), "marker": {"color": colour, "line": {"width": 0}},
+        "type": "bar", "orientation": "h", "y": whole, "x": (means - floor).to_numpy(dtype=np.float32),
+        "text": whole, "textposition": "none",
+        "name": plain(values.short(group)), "marker": {"color": colour, "line": {"width": 0}},
         "customdata": [values.written(mean, y, std) for mean, std in zip(means, wide, strict=True)],
-        "hovertemplate": f"%{{y}}{', ' + plain(group) if group else ''}: %{{customdata}}<extra></extra>",
+        "hovertemplate": f"%{{text}}{', ' + plain(group) if group else ''}: %{{customdata}}<extra></extra>",
     }  # fmt: skip
     trace.update(base=floor)
     if wide.notna().any():
@@ -169,6 +171,7 @@ def _bar_figure(traces: list[dict[str, Any]], names: list[str], axes: Axes, floo
     layout |= {"bargap": 0.34, "bargroupgap": 0.06}
     layout["legend"] |= {"y": 1.0, "yanchor": "bottom"}
     layout["yaxis"] |= {"showgrid": False, "type": "category", "autorange": "reversed", "tickfont": {"size": 13}}
+    layout["yaxis"] |= values.ticks(names)
     start = f" (axis starts at {floor:g}{suffix})" if floor else ""
     layout["xaxis"] |= {
         "showgrid": True, "gridcolor": charts.GRID, "showline": False, "ticksuffix": suffix, "zerolinecolor": charts.AXIS,

@@ -49,7 +49,7 @@ def scatter(frame: pd.DataFrame, axes: Axes, types: dict[str, str]) -> Drawn:
     styles = styles_of(axes.colour, [name for name, _ in parts])
     traces = [_points(name, part, styles[name], axes) for name, part in parts]
     if side and len(parts) == 1:
-        own = styles_of(getattr(axes, side), list(dict.fromkeys(rows[side])))
+        own = values.colours_of(getattr(axes, side), list(dict.fromkeys(rows[side])))
         traces[0]["marker"] |= {"color": [own[name].colour for name in rows[side]], "symbol": [own[n].symbol for n in rows[side]]}
     labels = [] if side or not axes.colour else _labels(parts, styles, axes, types)
     told = {} if side == "y" else {name: float(part["y"].mean()) for name, part in parts}
@@ -65,7 +65,7 @@ def _points(name: str, part: pd.DataFrame, style: Style, axes: Axes) -> dict[str
     ]
     marker = {"size": 9 if few else 6, "opacity": 0.85 if few else 0.6, "color": style.colour, "symbol": style.symbol}
     return {
-        "type": "scatter", "mode": "markers", "name": plain(name), "marker": marker,
+        "type": "scatter", "mode": "markers", "name": plain(values.short(name)), "marker": marker,
         "x": values.sent(part["x"]), "y": values.sent(part["y"]),
         "hovertemplate": f"{plain(name) + ': ' if name else ''}{', '.join(said)}<extra></extra>",
     }  # fmt: skip
@@ -83,6 +83,7 @@ def _scatter_figure(traces: list[dict[str, Any]], rows: pd.DataFrame, axes: Axes
             order = [plain(value) for value in dict.fromkeys(rows[letter])]
             ends = [-0.6, len(order) - 0.4]
             axis |= {"type": "category", "categoryarray": order, "range": ends if letter == "x" else ends[::-1]}
+            axis |= values.ticks(list(dict.fromkeys(rows[letter])))
         elif types[name] == "time":
             axis |= {"type": "date"}
         elif percent(name):
@@ -109,7 +110,7 @@ def _labels(parts: Parts, styles: dict[str, Style], axes: Axes, types: dict[str,
         if place is not None:
             above, beside = place.split(" ")
             found.append({
-                "x": at, "y": up, "text": plain(name), "showarrow": False,
+                "x": at, "y": up, "text": plain(values.short(name)), "showarrow": False,
                 "xanchor": sides[beside][0], "xshift": sides[beside][1], "yanchor": shifts[above][0], "yshift": shifts[above][1],
                 "font": {"color": styles[name].colour, "size": 12, "weight": 600},
             })  # fmt: skip
@@ -156,10 +157,11 @@ def heat(frame: pd.DataFrame, axes: Axes, types: dict[str, str]) -> Drawn:
 
 def _heat_figure(grid: pd.DataFrame, axes: Axes) -> go.Figure:
     cells = grid.to_numpy(dtype=np.float32)
-    side_x, side_y = (values.named(pd.Series(list(side))).map(plain).tolist() for side in (grid.columns, grid.index))
+    columns, rows = (values.named(pd.Series(list(side))).tolist() for side in (grid.columns, grid.index))
     suffix = " %" if percent(axes.colour) else ""
     trace: dict[str, Any] = {
-        "type": "heatmap", "z": cells, "x": side_x, "y": side_y, "xgap": 1, "ygap": 1, "colorbar": _key(axes.colour),
+        "type": "heatmap", "z": cells, "x": [plain(name) for name in columns], "y": [plain(name) for name in rows],
+        "xgap": 1, "ygap": 1, "colorbar": _key(axes.colour),
         "hovertemplate": f"{headed(axes.y)} %{{y}}, {headed(axes.x)} %{{x}}: %{{z:.4g}}{suffix}<extra></extra>",
         **_scale(pd.Series(cells.ravel()), "zmin", "zmax"),
     }  # fmt: skip
@@ -167,7 +169,8 @@ def _heat_figure(grid: pd.DataFrame, axes: Axes) -> go.Figure:
         trace |= {"texttemplate": "%{z:.1f}" if suffix else "%{z:.3g}", "textfont": {"size": 11}}
     layout = charts.blank(max(260, 100 + 24 * grid.shape[0]), legend=False)
     layout["xaxis"] |= {"title": {"text": headed(axes.x), **charts.TITLE}, "type": "category", "showline": False, "nticks": 16}
-    layout["yaxis"] |= {"showgrid": False, "type": "category", "autorange": "reversed"}
+    layout["xaxis"] |= values.ticks(columns)
+    layout["yaxis"] |= {"showgrid": False, "type": "category", "autorange": "reversed", **values.ticks(rows)}
     return go.Figure({"data": [trace], "layout": layout})
 
 

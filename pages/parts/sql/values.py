@@ -20,6 +20,7 @@ from pages.parts.sql.axes import Axes, Unfit, percent, title
 from store.export.colours import DASHES, SYMBOLS, Style, style_of, visible
 
 PALETTE = tuple(visible(0.58, 0.14, hue) for hue in (258, 40, 160, 335, 95, 210, 300, 65))
+LONGEST_NAME, LONGEST_TITLE = 28, 44  # characters beside, and along, an axis
 QUIET = Style("rgba(128,136,150,0.45)", "solid", "circle")
 
 
@@ -89,6 +90,12 @@ def in_order(values: pd.Series, kind: str) -> list[Hashable]:
     return sorted(found) if kind in ("number", "time") else found
 
 
+def colours_of(column: str, names: Sequence[str]) -> dict[str, Style]:
+    """Return how each row or bar is drawn whose name stands beside it: methods and statuses in their colours, others alike."""
+    known = set(names) <= set(catalogue.labels()) or set(names) <= set(words.STATUSES)
+    return styles_of(column, names) if known else dict.fromkeys(names, Style(PALETTE[0], "solid", "circle"))
+
+
 def styles_of(column: str, names: Sequence[str]) -> dict[str, Style]:
     """Return how each value of a column is drawn: methods as everywhere, statuses in their colours, others in turn."""
     if column and names and set(names) <= set(catalogue.labels()):
@@ -138,7 +145,19 @@ def extremes(found: Mapping[str, float], name: str, when: str = "") -> str:
 
 def headed(name: str) -> str:
     """Return the title of an axis over column ``name``, safe for plotly."""
-    return plain(title(name))
+    return plain(short(title(name), LONGEST_TITLE))
+
+
+def ticks(names: Sequence[str]) -> dict[str, Any]:
+    """Return what an axis of names needs besides: where some are long, their short forms."""
+    if max(map(len, names), default=0) <= LONGEST_NAME:
+        return {}
+    return {"tickvals": [plain(name) for name in names], "ticktext": [plain(short(name)) for name in names]}
+
+
+def short(name: str, most: int = LONGEST_NAME) -> str:
+    """Return a long name without its middle."""
+    return name if len(name) <= most else f"{name[: most - 11]}…{name[-10:]}"
 
 
 def plain(text: str) -> str:
