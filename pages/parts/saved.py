@@ -67,20 +67,22 @@ def _tidy(name: str) -> str:
     return " ".join(name.split())
 
 
-def save(name: str, query: str, place: str, label: str) -> None:
+def save(name: str, query: str, place: str, label: str, act: Callable[[str], None] | None = None) -> None:
     """Draw the form that keeps ``query`` of this page, ``name`` to begin with, for who may save; a fault is left for
     ``state.fault(place)``.
 
-    ``place``: a name of this form and of the list beside it, one per page; ``label``: of its button.
+    ``place``: a name of this form and of the list beside it, one per page; ``label``: of its button; ``act``: is given the name
+    and does something else than to keep ``query``.
     """
     if not who.may("save-view"):
         return
     key = f"{place}-name-{query}"
     with st.form(f"save-{key}", border=False):
         st.text_input("Name", name, max_chars=NAMED, key=key)
-        act = functools.partial(_saved, key, state.page(), query)
+        usual = functools.partial(keep, state.page(), query)
         st.form_submit_button(
-            label, icon=":material/bookmark_add:", width="stretch", on_click=state.attempt, args=(act, place)
+            label, icon=":material/bookmark_add:", width="stretch", on_click=state.attempt,
+            args=(functools.partial(_named, key, act or usual), place),
         )  # fmt: skip
 
 
@@ -109,8 +111,17 @@ def address(view: View) -> str:
     return link(view.page, view.query if len(view.query) <= LONGEST else urlencode({"saved": view.name}))
 
 
-def _saved(key: str, page: str, query: str) -> None:
-    actions_kept.save_view(_tidy(st.session_state[key]), page, query)
+def keep(page: str, query: str, name: str) -> None:
+    """Keep a view under a name.
+
+    Raises:
+        KdError: see ``actions_kept.save_view``.
+    """
+    actions_kept.save_view(name, page, query)
+
+
+def _named(key: str, act: Callable[[str], None]) -> None:
+    act(_tidy(st.session_state[key]))
 
 
 def _edited(name: str, place: str, key: str) -> None:

@@ -157,7 +157,7 @@ def test_odd_values_are_shown(visit: Visit, seeded: Seeded) -> None:
         app = asked(visit, sql, chart=chart)
         assert not app.exception and len(app.dataframe) == 1, chart
     shown = app.dataframe[0].value.iloc[0]
-    assert shown["l"] == "[1, 2]" and shown["s"] == '{"a": ["x"]}' and shown["f"] == "=1+1"
+    assert shown["l"] == "1, 2" and shown["s"] == '{"a": ["x"]}' and shown["f"] == "=1+1"
 
 
 def test_a_question_that_takes_long_can_be_cancelled(visit: Visit, seeded: Seeded) -> None:
@@ -366,6 +366,9 @@ def name_field(app: AppTest) -> Any:
 def test_a_query_is_saved_with_its_chart_and_opened(visit: Visit, home: Home, seeded: Seeded) -> None:
     app = asked(visit, EXAMPLES[0].sql, chart="bar")
     assert name_field(app).value == EXAMPLES[0].title
+    name_field(app).input("")
+    press(app, "Save this query")
+    assert len(app.error) == 1 and not views.load(home), "a query needs a name"
     name_field(app).input("the best")
     press(app, "Save this query")
     assert not app.exception and not app.error

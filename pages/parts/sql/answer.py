@@ -95,8 +95,15 @@ def _column(values: pd.Series, raw: bool, base: str) -> tuple[pd.Series, Any]:
         links = values.map(lambda run_id: base + run_id, na_action="ignore")
         return links, st.column_config.LinkColumn(help=f"{about} Opens the run.".strip(), display_text=r"run=([^&]+)$")
     if not isinstance(values.dtype, pd.StringDtype):  # lists, structs, values of several kinds
-        values = pd.Series([None if words.missing(v) else export.text_of(v) for v in values], index=values.index, dtype=object)
+        values = pd.Series([_told(v) for v in values], index=values.index, dtype=object)
     return values, st.column_config.TextColumn(help=about)
+
+
+def _told(value: Any) -> str | None:
+    """Return a value without a column type of its own as text: lists joined by commas, structs as JSON."""
+    if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
+        return ", ".join(map(str, value))
+    return None if words.missing(value) else export.text_of(value)
 
 
 def form_of(name: str) -> str:

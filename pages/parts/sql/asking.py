@@ -30,8 +30,8 @@ PARAMETERS = (*links.NAMES, *CHART)
 class Desk:
     """``text`` is in the editor, put there for the ``stamp``-th time; ``asked`` is the statement of question ``key``.
 
-    ``wanted``: it is to be asked as soon as the page is drawn anew; ``problems``: why it could not even be asked; ``link``: what
-    the URL held when the page was left; ``plain``: without editor.
+    ``wanted``: it is to be asked as soon as the page is drawn anew; ``keeping``: the name under which it is to be kept then;
+    ``problems``: why it could not even be asked; ``link``: what the URL held when the page was left; ``plain``: without editor.
     """
 
     text: str = EXAMPLES[0].sql
@@ -42,6 +42,7 @@ class Desk:
     link: dict[str, list[str]] = field(default_factory=dict)
     plain: bool = False
     wanted: bool = False
+    keeping: str | None = None
 
     def put(self, text: str) -> None:
         """Put another text on the desk."""

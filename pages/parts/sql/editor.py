@@ -51,6 +51,7 @@ def write_plain(changed: Callable[[], None]) -> None:
     """Draw a plain field in place of the editor; its text is in the session under ``sql-plain``."""
     lines = st.session_state["sql-plain"].count("\n") + 2
     height = LINE_PX * max(LINES[0], min(LINES[1], lines))
+    st.html("<style>.st-key-sql-plain textarea {font-family: ui-monospace, 'DejaVu Sans Mono', monospace}</style>")
     st.text_area(LABEL, key="sql-plain", height=height, on_change=changed, label_visibility="collapsed")
 
 

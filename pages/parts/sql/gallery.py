@@ -60,6 +60,8 @@ def query(example: Example) -> dict[str, str]:
 def keep() -> None:
     """Draw the saved queries, and the form that saves the one on the desk; nothing where there are none and nobody may save."""
     now = asking.desk()
+    if now.keeping is not None:
+        state.attempt(_keep, PLACE)
     blocks.problems(state.fault(PLACE), "Nothing was changed")
     try:
         held = asking.kept()
@@ -75,12 +77,23 @@ def keep() -> None:
             st.markdown(":gray[Queries that you or others save are listed here.]")
         saved.listed(held, PLACE)
     with right:
-        chart = {name: values for name in asking.CHART if (values := st.query_params.get_all(name))}
-        saved.save(name_for(now.text), urlencode(links.packed(now.text) | chart, doseq=True), PLACE, "Save this query")
+        saved.save(name_for(now.text), now.asked or "", PLACE, "Save this query", act=_want)
         if not links.fits(now.text):
             blocks.note(
                 f"It is too long for a link of its own ({words.count(len(now.text), 'character')}): saved, it has one by name."
             )
+
+
+def _want(name: str) -> None:
+    asking.desk().keeping = name  # not at once: what is in the editor may be told after this
+
+
+def _keep() -> None:
+    """Keep what is on the desk, with its chart."""
+    now = asking.desk()
+    name, now.keeping = now.keeping or "", None
+    chart = {parameter: values for parameter in asking.CHART if (values := st.query_params.get_all(parameter))}
+    saved.keep(links.PAGE, urlencode(links.packed(now.text) | chart, doseq=True), name)
 
 
 def name_for(sql: str) -> str:
