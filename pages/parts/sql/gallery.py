@@ -78,7 +78,7 @@ def keep() -> None:
         saved.listed(held, PLACE)
     with right:
         saved.save(name_for(now.text), now.asked or "", PLACE, "Save this query", act=_want)
-        if not links.fits(now.text):
+        if who.may("save-view") and not links.fits(now.text):
             blocks.note(
                 f"It is too long for a link of its own ({words.count(len(now.text), 'character')}): saved, it has one by name."
             )
