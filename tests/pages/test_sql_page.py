@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -17,7 +18,7 @@ from kdengine import access, views
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
 from pages.parts import pulse, who
-from pages.parts.sql import answer, editor, gallery, links, mending
+from pages.parts.sql import answer, asking, editor, gallery, links, mending
 from store.columns import COLUMNS
 from store.db import Store
 from store.examples import EXAMPLES
@@ -266,8 +267,8 @@ def test_what_cannot_be_asked_says_so_in_three_parts(visit: Visit, seeded: Seede
 
 
 def test_who_may_not_ask_is_told(visit: Visit, seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
-    passed = who.demand
-    monkeypatch.setattr(who, "demand", lambda what: access.demand(who.NOBODY, what) if what == "ask" else passed(what))
+    refused = SimpleNamespace(demand=lambda action: access.demand(who.NOBODY, action))
+    monkeypatch.setattr(asking, "who", refused)  # the page itself is not there for them; a question asks again
     app = asked(visit, "SELECT 1")
     assert not app.exception and "asking in SQL, as a visitor" in said(app) and not app.dataframe
 
