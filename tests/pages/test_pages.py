@@ -31,6 +31,7 @@ STATES: dict[str, tuple[str, dict[str, str]]] = {
     "race": ("race", {}),
     "sql": ("sql", {}),
     "sql asked": ("sql", {"q": "SELECT status, count(*) AS runs FROM runs GROUP BY ALL", "chart": "bar"}),
+    **{f"server {tab}": ("server", {"tab": tab}) for tab in ("health", "people", "storage", "log")},
     "race of losses": ("race", {"kind": "lines", "format": "png", "metric": "test_loss", "axis": "from"}),
 }
 FIRST = (

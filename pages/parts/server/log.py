@@ -26,7 +26,8 @@ def draw() -> None:
     home = pulse.of().home
     newest = audit.read(home, MOST)
     if not newest:
-        st.markdown("Launches, stops, exports, labels and changes of people will be listed here.")
+        sentence = "Launches, stops, exports, labels and changes of people will be listed here."
+        blocks.empty(sentence, "pages/train.py", "Train a first student")
         return
     with st.container(horizontal=True):
         names = {name: name for name in sorted({line.who for line in newest})}

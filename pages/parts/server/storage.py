@@ -33,11 +33,11 @@ def draw() -> None:
         column.metric(title, words.size(mib) if mib else "nothing")
     blocks.problems(state.fault(NAME), "Not everything was removed")
     if not owners:
-        st.markdown("What runs take will be listed here.")
-        return
-    blocks.table(_owners(owners), "owners")
-    st.subheader("Runs, largest first", anchor=False)
-    _runs()
+        blocks.empty("What runs take will be listed here.", "pages/train.py", "Train a first student")
+    else:
+        blocks.table(_owners(owners), "owners")
+        st.subheader("Runs, largest first", anchor=False)
+        _runs()
     if exports:
         st.subheader("Exports", anchor=False)
         _exports(exports)
