@@ -60,8 +60,7 @@ def clear(base: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or folder.is_symlink():
+    if folder.lstat().st_uid != os.getuid():
         return
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)  # none: a server is just making it, or it is not ours
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
@@ -231,6 +232,18 @@ def test_what_killed_servers_left_is_removed_and_nothing_else(base: Path) -> Non
         home = place.home(base)
         assert {p.name for p in base.iterdir()} == {held.name, bare.name, foreign.name, "else", home.root.name}
     assert (base / "else" / place.LOCK).is_file()
+
+
+def test_what_somebody_else_left_stays(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := base / f"{place.PREFIX}theirs").mkdir(parents=True)
+    (folder / place.LOCK).touch()
+    own = os.getuid()
+    monkeypatch.setattr(place.os, "getuid", lambda: own + 1)
+    place.clear(base)
+    assert folder.is_dir()
+    monkeypatch.undo()
+    place.clear(base)
+    assert not folder.exists()
 
 
 def test_a_home_with_runs_is_refused_and_not_touched(base: Path) -> None:
