@@ -12,6 +12,7 @@ import math
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from benchmarks.faults.account import Account
 from benchmarks.faults.audit import audit
 from benchmarks.faults.scenes import SCENES
-from benchmarks.faults.stage import NotHere, set_up
+from benchmarks.faults.stage import NotHere, Stage, set_up
 from benchmarks.measuring import machine, table
 
 KILLS = 500  # what the counts of the scenes that kill add up to
@@ -44,20 +45,25 @@ class Played:
 def play(name: str, count: int, seed: int) -> Played:
     """Play one scene and make up its account."""
     scene, began = SCENES[name], time.monotonic()
-    account = Account()
     try:
         with set_up(count, seed, small_disk=scene.small_disk) as stage:
-            account = stage.account
-            scene.play(stage)
-            audit(stage)
-            complaints = stage.complaints
+            for step in (scene.play, audit):
+                _stumbling(step, stage)
     except NotHere as reason:
-        return Played(name, count, "not played", [str(reason)], time.monotonic() - began, account)
-    except Exception as error:  # a scene that stumbles is a complaint like any other, and the next one still plays
+        return Played(name, count, "not played", [str(reason)], time.monotonic() - began, Account())
+    held = stage.account.is_clean and not stage.complaints
+    return Played(name, count, "held" if held else "broken", stage.complaints, time.monotonic() - began, stage.account)
+
+
+def _stumbling(step: Callable[[Stage], None], stage: Stage) -> None:
+    """Take a step; one that stumbles is a complaint like any other, and the account is made up all the same."""
+    try:
+        step(stage)
+    except NotHere:
+        raise
+    except Exception as error:
         traceback.print_exc()
-        complaints = [f"{type(error).__name__}: {error}"]
-    held = account.is_clean and not complaints
-    return Played(name, count, "held" if held else "broken", complaints, time.monotonic() - began, account)
+        stage.complain(f"{type(error).__name__}: {error}")
 
 
 def main() -> int:

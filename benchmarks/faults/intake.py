@@ -24,6 +24,7 @@ INTAKE = """
 from kdengine.home import Home
 from store.db import Store
 store = Store.open(Home.find(), publish_every_s=0.1)
+print("open", flush=True)
 while True:
     store.take_in()
 """
@@ -75,14 +76,18 @@ def _write(run: RunDir, stop: threading.Event, every_s: float) -> None:
 
 
 def ingester_killed(stage: Stage) -> None:
-    """Kill -9 of the process that takes in, at random moments from its start on, while four runs write 20 lines a second each"""
+    """Kill -9 of the process that takes in, while it starts or later, while four runs write 20 lines a second each"""
     shown = 0
     with writers(stage, 4):
         for _ in range(stage.count):
-            ingester = subprocess.Popen([sys.executable, "-c", INTAKE], cwd=ROOT)
-            time.sleep(stage.rng.uniform(0.3, 1.6))
-            stage.kill("ingester", ingester.pid)
-            ingester.wait()
+            ingester = subprocess.Popen([sys.executable, "-c", INTAKE], cwd=ROOT, stdout=subprocess.PIPE)
+            assert ingester.stdout is not None
+            with ingester.stdout as words:
+                if stage.rng.random() < 0.85:
+                    words.readline()
+                time.sleep(stage.rng.uniform(0, 0.8))
+                stage.kill("ingester", ingester.pid)
+                ingester.wait()
             shown = _never_less(stage, shown)
 
 

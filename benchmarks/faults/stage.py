@@ -146,7 +146,7 @@ def stop_all(home: Home) -> None:
 # ---- patience -------------------------------------------------------------------------------------------------------------
 
 
-def await_true(what: str, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:
+def await_true(what: str, condition: Callable[[], Any], patience_s: float = PATIENCE_S, every_s: float = 0.02) -> None:
     """Wait for ``condition``.
 
     Raises:
@@ -156,14 +156,23 @@ def await_true(what: str, condition: Callable[[], Any], patience_s: float = PATI
     while not condition():
         if time.monotonic() > until:
             raise TimeoutError(f"waited {patience_s:.0f} s for {what}")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def to_end(home: Home, run_id: str) -> RunDir:
-    """Follow a run until it is over."""
-    for _ in runner.follow(home, run_id):
-        pass
-    return find_run(home, run_id)
+    """Move the queue on until a run is over.
+
+    Raises:
+        TimeoutError: it is stuck.
+    """
+    run = find_run(home, run_id)
+
+    def over() -> bool:
+        runner.tick(home)
+        return is_over(status_of(run, home))
+
+    await_true(f"the end of run {run_id}", over, every_s=0.1)
+    return run
 
 
 def bring_back(home: Home, run: RunDir) -> RunStatus:
