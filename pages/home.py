@@ -1,4 +1,4 @@
-"""What this is, how the newest suite stands, what is running, where to go. Reads: the store. Writes: the demo, when asked."""
+"""What this is, how a suite stands, what is running, where to go. Reads: the store. Writes: the demo, when asked."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def pack(home: Home, archive: Path = ARCHIVE, predictions: Mapping[str, int] = P
             member = tarfile.TarInfo(name)
             member.size = len(data)
             packed.addfile(member, io.BytesIO(data))
-    aside.replace(archive)
+    aside.replace(archive)  # whole, or the former one stands
     kinds = [PurePath(name).name for name, _ in members]
     return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 

@@ -144,7 +144,8 @@ def knobs(label: Label) -> None:
     shown = evidence.knobs_table(anatomy.knobs(label.key))
     if len(shown):
         st.table(shown)
-        blocks.note("Set them on the train page, or with --set NAME=VALUE on the command line.")
+        page = "on the train page, or " if who.may("launch") else ""
+        blocks.note(f"They are set when a run is launched: {page}with --set NAME=VALUE on the command line.")
     else:
         st.markdown("This method has nothing to set.")
 
