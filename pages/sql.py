@@ -48,7 +48,7 @@ def below(found: Question | None) -> None:
 
 
 place = blocks.say("SQL", "Ask the results anything. What you write reads them and can change nothing.", needs="ask")
-asking.follow()
+misread = asking.follow()
 sizes = fetch.ask("sizes")
 left, right = st.columns([1, 3.2], gap="medium")
 with left:
@@ -56,7 +56,7 @@ with left:
 question = asking.question(asking.QUICK_S)
 with right:
     desk.newcomer(sizes["runs"])
-    desk.draw(question)
+    desk.draw(question, misread)
 below(question)
 with st.expander("What is in the tables, in five sentences"):
     st.markdown("\n".join(f"- {sentence}" for sentence in PRIMER))

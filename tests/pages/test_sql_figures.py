@@ -240,7 +240,7 @@ def test_a_figure_is_light(example: Any) -> None:
 @pytest.mark.parametrize(
     ("frame", "kind", "given", "why"),
     [
-        (BARS[["method"]], "bar", {}, "no column of numbers to show"),
+        (BARS[["method"]], "bar", {}, "need a column of numbers to show"),
         (BARS[["method"]], "line", {}, "numbers or times to run along"),
         (BARS[["n"]], "heat", {}, "names for its rows"),
         (BARS[:0], "bar", {}, "no values"),

@@ -75,7 +75,7 @@ def asked(visit: Visit, sql: str, **more: str) -> AppTest:
 
 def test_an_empty_home_can_be_asked_about_the_literature(visit: Visit) -> None:
     app = visit("sql")
-    assert not app.exception and "only the table `published` has rows" in said(app)
+    assert not app.exception and "`published` has results of the literature" in said(app)
     sizes = {table["name"]: table["rows"] for table in data_of(app, "schema")["tables"]}
     assert sizes["runs"] == 0 and sizes["published"] > 700
     app = asked(visit, "SELECT count(*) AS n FROM published")
@@ -222,7 +222,7 @@ def test_one_press_draws_a_chart_and_the_link_says_so(visit: Visit, seeded: Seed
 
 def test_a_chart_that_does_not_fit_says_why(visit: Visit, seeded: Seeded) -> None:
     app = asked(visit, "SELECT method FROM best", chart="line")
-    assert not app.exception and "has no column of numbers or times" in said(app) and len(app.dataframe) == 1
+    assert not app.exception and "need a column of numbers or times" in said(app) and len(app.dataframe) == 1
 
 
 def test_a_column_that_the_answer_does_not_have_is_told(visit: Visit, seeded: Seeded) -> None:

@@ -58,29 +58,29 @@ def desk() -> Desk:
     return found
 
 
-def follow() -> None:
+def follow() -> tuple[Problem, ...]:
     """Ask what is wanted; else do what the link says: a statement that is not asked yet is put on the desk and asked, once.
 
-    Where the link says nothing, the page comes back as this session left it.
+    Where the link says nothing, the page comes back as this session left it. Returns what is wrong with the link.
     """
     now = desk()
     if now.wanted:  # not in the button's callback: that of the text beside it may come after it
         now.wanted = False
         run(now.text)
-        return
+        return ()
     chosen = {name: values[0] for name in links.NAMES if (values := state.given(name))}
     if not chosen:
         for name, values in now.link.items():
             state.put(name, values)
-        return
+        return ()
     try:
         wanted = _saved(chosen["saved"]) if "saved" in chosen else links.unpacked(chosen)
     except KdError as error:
-        now.problems = error.problems
-        return
+        return error.problems
     if wanted is not None and wanted != now.asked:
         now.put(wanted)
         ask(wanted)
+    return ()
 
 
 def ask(sql: str) -> None:

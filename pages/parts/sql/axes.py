@@ -139,7 +139,7 @@ def _preferred(column: Column) -> int:
 
 def _first(found: Sequence[Column], chart: str, wanted: str) -> str:
     if not found:
-        raise Unfit(f"The answer has no column of {wanted}, which {chart} needs. Ask for one, or choose another chart.")
+        raise Unfit(f"For {chart} the answer would need a column of {wanted}. Ask for one, or choose another chart.")
     return found[0].name
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import streamlit as st
 
 from kdengine.errors import Problem
-from pages.parts import blocks, fetch, words
+from pages.parts import blocks, fetch, who
 from pages.parts.sql import asking, editor, mending
 from store.questions import Question
 
@@ -25,8 +25,8 @@ def tables() -> None:
     editor.browse(fetch.ask("sizes"), _picked)
 
 
-def draw(found: Question | None) -> None:
-    """Draw the editor and its buttons; below them what was wrong with the question that was asked last."""
+def draw(found: Question | None, misread: tuple[Problem, ...]) -> None:
+    """Draw the editor and its buttons; below them what was wrong with the link, and with the question that was asked last."""
     now = asking.desk()
     problems = now.problems or (found.problems if found else ())
     fault = mending.mark(now.text, problems) if now.text == now.asked else None
@@ -41,6 +41,7 @@ def draw(found: Question | None) -> None:
         st.caption(LIMITS, width="stretch")
         st.toggle("Plain editor", now.plain, key="sql-plain-wanted", on_change=_change_editor,
                   help="A simple field, without completion: for browsers in which the editor does not work")  # fmt: skip
+    blocks.problems(misread, "This link cannot be followed")
     _problems(now, problems)
     if found and found.state in ("cancelled", "gone"):
         st.info(STOPPED if found.state == "cancelled" else GONE, icon=":material/info:")
@@ -103,18 +104,11 @@ def _picked() -> None:
     now.put(f"{now.text.rstrip()} {name}" if now.text.strip() else name)
 
 
-def newcomer(rows: int) -> None:
-    """Say what to press in a home without runs."""
-    if rows:
+def newcomer(runs: int) -> None:
+    """Say in a home without runs what there is, and what to press."""
+    if runs:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            "Nothing has been trained here yet: only the table `published` has rows, results of the literature.", width="stretch"
-        )
-        if st.button("Train something to ask about", icon=":material/arrow_forward:", key="empty-state"):
+        st.markdown("Nothing has been trained here yet. The table `published` has results of the literature.", width="stretch")
+        if who.may("launch") and st.button("Train something to ask about", icon=":material/arrow_forward:", key="empty-state"):
             st.switch_page("pages/train.py")
-
-
-def note(sizes: dict[str, int]) -> str:
-    """Return how much there is to ask."""
-    return f"{words.count(sizes['runs'], 'run')}, {words.count(sizes['epochs'], 'epoch')} to ask."
