@@ -52,6 +52,7 @@ def test_a_stranger_looks_around(watched: Watched, home: Home) -> None:
 def test_links_and_a_phone(watched: Watched) -> None:
     page = watched.page
     watched.open("train")
+    page.get_by_text("This demo shows recorded runs").wait_for()
     assert page.get_by_role("button", name=re.compile("Launch|Start")).count() == 0
     page.set_viewport_size({"width": 390, "height": 844})
     for path in ("", "compare?tab=replicate&table=crd", "about_networks_data?tab=data&images=cifar100", "runs"):

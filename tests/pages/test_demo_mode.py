@@ -21,7 +21,7 @@ from tests.pages.test_pages import STATES
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN: dict[str, tuple[str, dict[str, str]]] = {
-    **{name: state for name, state in STATES.items() if state[0] != "train"},
+    **{name: state for name, state in STATES.items() if state[0] not in ("train", "server")},
     "run": ("run", {"run": "RUN"}),
     "compare fig7": ("compare", {"tab": "replicate", "table": "fig7", "seeds": "5"}),
     "compare what is not there": ("compare", {"tab": "replicate", "table": "crd"}),
