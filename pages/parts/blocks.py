@@ -78,8 +78,9 @@ def _pulse_line() -> None:
 def _troubles() -> None:
     """Show what went wrong to whom it concerns: what somebody asked for to them, the server's own to who looks after it."""
     heart = pulse.of()
-    if heart.store.notice:
-        st.warning(heart.store.notice, icon=":material/warning:")
+    if heart.store.notice:  # it may name a path: for who looks after the server
+        others = "New results are not coming in at present. Nothing is lost; whoever looks after the server sees why."
+        st.warning(heart.store.notice if who.may("server") else others, icon=":material/warning:")
     if who.may("people"):
         problems(who.troubles(), "The list of people cannot be used")
     concerned = [trouble for trouble in heart.troubles if who.may("dismiss", trouble.who)]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from kdengine import access
 from kdengine.errors import KdError
 from pages.parts import actions, blocks, fetch, labelling, state, tables, who, words
 
@@ -64,7 +65,8 @@ def refused() -> None:
 
 def own(rows: pd.DataFrame, action: str) -> pd.DataFrame:
     """Return the rows of runs that who asks may do something to."""
-    return rows[[who.may(action, owner_of(row)) for row in tables.rows(rows[["owner"]])]]
+    person = who.person()
+    return rows[[access.may(person, action, owner_of(row)) for row in tables.rows(rows[["owner"]])]]
 
 
 def owner_of(row: dict[str, Any]) -> str | None:

@@ -27,7 +27,7 @@ import streamlit as st
 from kdengine import runner
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
-from kdengine.hosting import Hosting, Mode
+from kdengine.hosting import VARIABLES, Hosting, Mode
 from store import nightly
 from store.db import Store
 from store.demo import place
@@ -226,8 +226,8 @@ def hosting() -> Hosting:
     Raises:
         HomeError: the environment is wrong.
     """
-    st.secrets.load_if_toml_exists()
-    return _hosting(tuple((name, value) for name, value in sorted(os.environ.items()) if name.startswith("KD")))
+    _read_secrets()
+    return _hosting(tuple(os.environ.get(name) for name in VARIABLES))
 
 
 def running() -> Pulse | None:
@@ -241,9 +241,16 @@ def _home(root: str | None, network: str | None) -> Home:
     return Home.find()
 
 
+@functools.cache
+def _read_secrets() -> None:
+    """Let Streamlit read its secrets, once: where there are none it would look for them at every question."""
+    st.secrets.load_if_toml_exists()
+
+
 @functools.lru_cache(maxsize=8)
-def _hosting(environ: tuple[tuple[str, str], ...]) -> Hosting:
-    return Hosting.find(dict(environ))
+def _hosting(values: tuple[str | None, ...]) -> Hosting:
+    """Return how the app is hosted while ``VARIABLES`` have these values; a page asks fifty times."""
+    return Hosting.find(os.environ)
 
 
 def close_all() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from kdengine import access, views
 from kdengine.home import Home
 from kdengine.rundir import RunDir
-from pages.parts import actions, entrance, frame, who
+from pages.parts import actions, entrance, frame, state, who
 from tests.pages.conftest import Visit
 from tests.pages.seed import Seeded
 
@@ -264,3 +265,19 @@ def test_a_role_that_is_taken_away_counts_at_the_next_click(
 
 def test_what_each_role_may_do_is_said_for_each() -> None:
     assert set(entrance.ROLES) == set(access.Role) - {access.Role.NOBODY}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_live_part_asks_who_looks_before_it_draws_again(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(state.pulse, "of", lambda: SimpleNamespace(period_s=lambda reader: 2.0, spent=lambda *_: None))
+    monkeypatch.setattr(state.st, "fragment", lambda part, run_every: part)
+    monkeypatch.setattr(state.st, "rerun", lambda scope: (_ for _ in ()).throw(InterruptedError(scope)))
+    monkeypatch.setattr(state, "_by_itself", lambda: True)
+    monkeypatch.setattr(who, "may", lambda action: allowed and action == "read")
+    if allowed:
+        state.live(lambda: drawn.append("results"), busy=True)
+    else:
+        with pytest.raises(InterruptedError, match="app"):
+            state.live(lambda: drawn.append("results"), busy=True)
+    assert drawn == (["results"] if allowed else [])
