@@ -80,9 +80,12 @@ def _why() -> tuple[str, bool]:
 
 
 def card() -> None:
-    """Draw in the sidebar who is signed in, what that allows, and the way in or out; nothing where nobody signs in."""
+    """Draw in the sidebar who is signed in, what that allows, and the way in or out; nothing where nobody signs in.
+
+    Whoever stands outside finds the way in on the page itself.
+    """
     person = who.person()
-    if not who.signs_in() or (not person.who and not who.providers()):
+    if not who.signs_in() or (not person.who and not (who.providers() and who.may("read"))):
         return
     with st.sidebar, st.container(key="who", gap="small"):
         if person.who:
