@@ -35,6 +35,7 @@ from store.export.race import exports
 from store.questions import Questions
 
 BEAT_S = 1.0
+COLLECT_S = 15.0  # between two collections of garbage
 FIRST_BACKUP_LOOK_S, BACKUP_LOOK_S = 300.0, 60.0  # an app that somebody tries for a minute makes no backup
 FASTEST_S = 2.0  # between two ticks of a live page
 SEEN_S = 30.0  # a session that has not asked for this long has gone
@@ -85,6 +86,7 @@ class Pulse:
         self.questions = Questions(self.home)
         self.beaten_at: float | None = None  # when it was done with all last (monotonic, s); None at first
         self._backup_look_at = time.monotonic() + FIRST_BACKUP_LOOK_S
+        self._collect_at = time.monotonic() + COLLECT_S
         self._stop = threading.Event()
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="pulse-hand")
         self._sessions: dict[str, _Session] = {}
@@ -111,7 +113,14 @@ class Pulse:
         if not self.still:
             self._guarded("taking in results", self.store.take_in)
             self._guarded("starting the nightly backup", self._back_up)
+        self._collect()
         self.beaten_at = time.monotonic()
+
+    def _collect(self) -> None:
+        """Collect garbage now and then: Streamlit would after each run of a script, however many run (``postScriptGC``)."""
+        if time.monotonic() >= self._collect_at:
+            gc.collect()
+            self._collect_at = time.monotonic() + COLLECT_S
 
     def ask(self, key: str, doing: str, what: Callable[[], Any], who: str = "") -> None:
         """Do ``what`` soon, off the page's thread. ``key`` names it: asking again while it is under way does nothing.
@@ -270,8 +279,8 @@ def warm_up() -> threading.Thread:
 def _settle_memory() -> None:
     """Take what is loaded now out of every later collection of garbage.
 
-    Streamlit collects all garbage after each run of a script. With torch loaded that takes a third of a second of CPU, more than
-    most pages: every click and every tick of a live page would pay for modules that never go away.
+    With torch loaded one takes a third of a second of CPU, more than most pages, and nobody is answered meanwhile: all for
+    modules that never go away.
     """
     gc.collect()
     gc.freeze()

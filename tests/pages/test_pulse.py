@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import tomllib
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,8 @@ from store import nightly, queries
 from store.db import Store
 from tests.pages.conftest import Visit
 from tests.pages.seed import Seeded
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -113,6 +118,27 @@ def test_what_is_loaded_for_good_is_left_out_of_later_collections() -> None:
         assert gc.get_freeze_count() > before + 10_000
     finally:
         gc.unfreeze()
+
+
+def test_the_pulse_collects_garbage_in_the_place_of_every_script(beating: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["runner"]["postScriptGC"] is False
+
+    class Left(list):
+        pass
+
+    gc.disable()
+    try:
+        left = Left()
+        left.append(left)
+        seen = weakref.ref(left)
+        del left
+        beating.beat()
+        assert seen() is not None, "not at every beat"
+        monkeypatch.setattr(beating, "_collect_at", 0.0)
+        beating.beat()
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_troubles_are_shown_on_the_page(visit: Visit, seeded: Seeded) -> None:

@@ -126,6 +126,6 @@ def _printed(own: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 
 def _runs(chosen: Chosen, data: pd.DataFrame, view: View) -> pd.DataFrame:
-    results = chosen.results[chosen.results["setting"].isin(data["setting"])]
+    results = chosen.results[chosen.results["setting"].isin(data["setting"].unique())]
     values = fetch.ask("curves", tuple(results["run_id"]), view.metric, view.x)
     return values.merge(results[["run_id", "setting"]], on="run_id")

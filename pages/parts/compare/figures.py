@@ -67,7 +67,7 @@ def courses(frame: pd.DataFrame, *, metric: str, x: str = "epoch", levels: Seque
     room = charts.MAX_LINES - len(loud) - len(under) - sum(line.low is not None for line in loud)
     quiet = _grey([_smooth(line, weight) for line in lines if line.name not in names], max(1, room))
     end = float(epochs) if x == "epoch" and epochs else max(float(line.x[-1]) for line in lines)
-    marks = [] if printed is None else _marks(printed[printed["method"].isin(frame["method"])], end, scale)
+    marks = [] if printed is None else _marks(printed[printed["method"].isin(frame["method"].unique())], end, scale)
     return charts.draw(
         [*(_smooth(line, weight) for line in loud), *marks], y=words.MEASURES[metric], x=x, height=height, x_end=end,
         references=[charts.Reference(name, value * scale) for name, value in levels], under=[*quiet, *under],
