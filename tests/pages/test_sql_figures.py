@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -216,7 +217,8 @@ def test_what_an_answer_says_is_no_markup(kind: str) -> None:
     hostile = '<a href="http://example.org">x</a>'
     frame = pd.DataFrame({hostile: [hostile, "b"], "epoch": [1, 2], "<b>v</b>": [1.0, 2.0]})
     found = drawn(frame, kind)
-    assert "<a" not in found.figure.to_json() and "<b>" not in found.figure.to_json()
+    told = json.dumps(found.figure.to_plotly_json(), default=str, ensure_ascii=False)
+    assert "<a" not in told and "<b>" not in told and "&lt;" in told
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.key)
