@@ -118,24 +118,29 @@ def given(name: str) -> list[str]:
     """Return the values in the URL; but what was put there a moment ago where the browser has not put that into its URL yet."""
     found, wrote = st.query_params.get_all(name), _written(name)
     fresh = time.monotonic() - wrote.at < ANSWER_S
-    if fresh and found == wrote.before and found != wrote.now and not _went_back():
+    if fresh and found == wrote.before and found != wrote.now and not went_back():
         _put(name, wrote.now)
         return wrote.now
     return found
 
 
-def put(name: str, values: list[str]) -> None:
-    """Put values into the URL, [] = take the parameter out; ``given`` knows them before the browser does."""
-    st.session_state[f"{name}-written"] = _Written(st.query_params.get_all(name), values, time.monotonic())
-    _put(name, values)
+def put(changed: Mapping[str, list[str]]) -> None:
+    """Put values into the URL, [] = take the parameter out, all as one step of the way back; ``given`` knows them before the
+    browser does."""
+    before = {name: st.query_params.get_all(name) for name in st.query_params}
+    for name, values in changed.items():
+        st.session_state[f"{name}-written"] = _Written(before.get(name, []), values, time.monotonic())
+    if len(changed) == 1:  # the others may belong to widgets that are bound to them, which nobody else may write
+        _put(*next(iter(changed.items())))
+    elif (after := {name: values for name, values in {**before, **changed}.items() if values}) != before:
+        st.query_params.from_dict(after)
 
 
 def _to_url(name: str, default: Any, clears: tuple[str, ...] = ()) -> None:
     value = st.session_state[f"{name}-choice"]
     several = isinstance(default, list)
-    put(name, [] if value == default or value is None else (list(value) or CLEARED) if several else [value])
-    for other in clears:
-        put(other, [])
+    now = [] if value == default or value is None else (list(value) or CLEARED) if several else [value]
+    put({name: now, **{other: [] for other in clears}})
 
 
 def _put(name: str, values: list[str]) -> None:
@@ -197,7 +202,8 @@ def _not_offered(name: str, given: str, offered: list[str]) -> Problem:
     )
 
 
-def _went_back() -> bool:
+def went_back() -> bool:
+    """Say whether the browser's Back or Forward led here."""
     context = get_script_run_ctx()
     return bool(context and context.is_history_navigation)
 

@@ -70,8 +70,9 @@ def follow() -> tuple[Problem, ...]:
         return ()
     chosen = {name: values[0] for name in links.NAMES if (values := state.given(name))}
     if not chosen:
-        for name, values in now.link.items():
-            state.put(name, values)
+        if state.went_back():  # to before anything was asked
+            now.asked, now.key, now.problems, now.link = None, "", (), {}
+        state.put(now.link)
         return ()
     try:
         wanted = _saved(chosen["saved"]) if "saved" in chosen else links.unpacked(chosen)
@@ -95,15 +96,10 @@ def ask(sql: str) -> None:
 
 
 def run(sql: str) -> None:
-    """Ask a statement from the desk, and let the link say so; the chart stays as it is chosen."""
+    """Ask a statement from the desk, and let the link say so where it can; the chart stays as it is chosen."""
     ask(sql)
-    name_in_link({name: [value] for name, value in links.packed(sql).items()} if links.fits(sql) else {})
-
-
-def name_in_link(wanted: dict[str, list[str]]) -> None:
-    """Put the statement's parameter into the link and take the others out."""
-    for name in links.NAMES:
-        state.put(name, wanted.get(name, []))
+    packed = links.packed(sql) if links.fits(sql) else {}
+    state.put({name: [packed[name]] if name in packed else [] for name in links.NAMES})
 
 
 def remember() -> None:
@@ -149,9 +145,7 @@ def _saved(name: str) -> str | None:
         raise KdError.of(name, "a query that is saved here", "choose one below; it may have been renamed or deleted", "saved")
     chosen = chosen_of(found)
     if not any(state.given(parameter) for parameter in CHART):
-        for parameter in CHART:
-            if parameter in chosen:
-                state.put(parameter, [chosen[parameter]])
+        state.put({parameter: [chosen[parameter]] for parameter in CHART if parameter in chosen})
     return links.unpacked(chosen)
 
 

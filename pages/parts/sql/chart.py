@@ -65,7 +65,7 @@ def _drop_unknown(frame: pd.DataFrame) -> list[str]:
     for parameter in ("x", "y", "colour"):
         for name in state.given(parameter):
             if name and name not in names:
-                state.put(parameter, [])
+                state.put({parameter: []})
                 said.append(f"The answer has no column {blocks.escaped(name)}, which the link names; another is drawn.")
     return said
 
