@@ -19,6 +19,7 @@ from pages.parts import actions_kept, pulse, state, who
 
 RENAMING = "-renaming"  # after the name of a place in the session: the view whose new name is being typed there
 LONGEST = 6000  # characters after the "?" that browsers and proxies take; a longer view is opened by its name
+PACKED = 200  # characters without a blank from which a value was not written by a person
 NAMED = 60  # characters of a name, see kdengine.views
 Show = Callable[[Iterable[Problem], str], None]
 
@@ -58,7 +59,8 @@ def link(page: str, query: str) -> str:
 
 def name_for(title: str, chosen: dict[str, list[str]]) -> str:
     """Return a name to begin with: the page and what is chosen on it, ``Compare: demo, test_loss``."""
-    said = ", ".join(value for values in chosen.values() for value in values if value)
+    legible = (value for values in chosen.values() for value in values if value and (len(value) < PACKED or " " in value))
+    said = ", ".join(legible)
     name = _tidy("".join(c for c in f"{title}: {said}" if c.isprintable())) if said else title
     return name if len(name) <= NAMED else name[: NAMED - 1].rstrip() + "…"
 

@@ -91,4 +91,5 @@ def test_names_to_begin_with_are_allowed(home: Home) -> None:
     for number, chosen in enumerate(({}, {"ids": ["x" * 50, "y"]}, {"q": ["a\nb\u202e"], "e": [""]}, {"t": ["→ "]})):
         name = saved.name_for("A title", chosen)
         assert views.save(home, name, f"p{number}").name == name
+    assert saved.name_for("SQL", {"z": ["eNo" * 100], "chart": ["bar"]}) == "SQL: bar"
     assert saved.name_for("Compare", {"suite": ["demo"], "x": ["epoch"]}) == "Compare: demo, epoch"
