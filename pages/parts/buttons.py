@@ -46,8 +46,8 @@ def several(picked: pd.DataFrame) -> None:
             (own(picked[picked["status"].isin(words.RESUMABLE)], "resume"), "Resume", ":material/resume:", actions.resume),
             (over if who.may("retry") else over.iloc[:0], "Repeat", ":material/replay:", actions.retry),
         ):
-            if len(rows) and st.button(f"{verb} {words.count(len(rows), 'run')}", icon=icon, key=verb):
-                _act(action, rows["run_id"])
+            pressed = len(rows) and st.button(f"{verb} {words.count(len(rows), 'run')}", icon=icon, key=verb)
+            if pressed and _act(action, rows["run_id"]):
                 st.toast(f"{verb}: {words.count(len(rows), 'run')}")
         if len(mine := own(picked, "label")):
             labelling.tag_all(mine)
@@ -74,12 +74,12 @@ def owner_of(row: dict[str, Any]) -> str | None:
     return None if words.missing(row["owner"]) else str(row["owner"])
 
 
-def _act(action: Callable[[str], Any], run_ids: Iterable[str]) -> None:
+def _act(action: Callable[[str], Any], run_ids: Iterable[str]) -> bool:
     def every() -> None:
         for run_id in run_ids:
             action(run_id)
 
-    state.attempt(every, "runs")
+    return state.attempt(every, "runs")
 
 
 def _remove(run_id: str) -> None:

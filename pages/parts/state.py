@@ -208,15 +208,20 @@ def went_back() -> bool:
     return bool(context and context.is_history_navigation)
 
 
-def attempt(act: Callable[[], None], name: str) -> None:
-    """Do what a button asks for, in its callback: before the page is drawn again; ``fault(name)`` knows what was wrong then."""
+def attempt(act: Callable[[], None], name: str) -> bool:
+    """Do what a button asks for, in its callback: before the page is drawn again; ``fault(name)`` knows what was wrong then.
+
+    Returns whether it was done.
+    """
     try:
         act()
+        return True
     except KdError as error:
         st.session_state[f"{name}-fault"] = error.problems
     except OSError as error:
         given = f"{error.filename or 'the disk'}: {error.strerror or error}"
         st.session_state[f"{name}-fault"] = (Problem("", given, "a home that can be written", "make room on its disk"),)
+    return False
 
 
 def fault(name: str) -> tuple[Problem, ...]:

@@ -189,6 +189,22 @@ def test_saved_views(visit: Visit, come: Come, owned: Seeded, name: str) -> None
     assert ("views-new-name-mias view" in keys(app.run())) == (name in OWNERS)
 
 
+def test_a_limit_is_told_before_and_when_it_is_reached(visit: Visit, come: Come, home: Home) -> None:
+    access.put(home, "mia@example.org", "member", quota={"queued_runs": 1, "disk_mib": 5})
+    come("mia")
+    app = visit("train", method="base")
+    assert "You have 0 of 1 run waiting and taken" in text(app)
+    app.button(key="launch").click().run()
+    assert len(list(home.runs.iterdir())) == 1 and not app.error
+    app = visit("train", method="base")
+    assert "You have 1 of 1 run waiting" in text(app)
+    app.button(key="launch").click().run()
+    assert not app.exception and "Nothing was launched" in text(app) and "2 runs in the queue" in text(app)
+    assert len(list(home.runs.iterdir())) == 1
+    come("ann")
+    assert "You have" not in text(visit("train"))
+
+
 def test_a_viewer_is_not_sent_to_train(visit: Visit, come: Come) -> None:
     come("vera")
     for page in ("home", "runs", "compare", "race"):
