@@ -138,6 +138,8 @@ def test_only_pages_of_this_host_open_a_live_connection(front: Site) -> None:
     for origin in strangers:
         with pytest.raises(InvalidStatus, match="403"):
             look(front.url, {**mine, "Origin": origin})
+        refused = front.get("/kd/_stcore/stream", {**mine, "Origin": origin})
+        assert refused.status == 403 and b"nginx" in refused.body, "the app would refuse it too, but nginx came first"
     assert card("vera", "Viewer") in look(front.url, {**mine, "Origin": front.url.removesuffix("/kd")})
 
 

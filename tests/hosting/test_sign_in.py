@@ -65,10 +65,8 @@ def cookies(site: Site, claims: dict[str, object] | None, secret: str = COOKIE_S
     """Return the cookies of somebody whom the provider made these claims of, and the token that goes with them."""
     asked = site.get(f"{site.base}/_stcore/health", port=site.app)
     xsrf = asked.headers["set-cookie"].split(";")[0].partition("=")[2]
-    payload = json.dumps(
-        {**(claims or {}), "origin": f"http://localhost:{site.app}", "is_logged_in": True, "provider": "default"}
-    )
-    signed = create_signed_value(secret, "_streamlit_user", payload).decode()
+    told = {"origin": f"http://localhost:{site.app}", "is_logged_in": True, "provider": "default"}
+    signed = create_signed_value(secret, "_streamlit_user", json.dumps({**told, **(claims or {})})).decode()
     if spoil:
         signed = signed[:-2] + ("AA" if signed[-2:] != "AA" else "BB")
     return f"_streamlit_xsrf={xsrf}" + (f'; _streamlit_user="{signed}"' if claims is not None else ""), xsrf
@@ -98,6 +96,11 @@ def test_without_a_cookie_one_is_invited_to_sign_in(site: Site) -> None:
 def test_a_forged_cookie_counts_for_nothing(site: Site, how: dict[str, object]) -> None:
     seen = seen_by(site, ADA, **how)
     assert INVITATION in seen and "gray-badge" not in seen
+
+
+def test_a_cookie_must_say_that_somebody_signed_in(site: Site) -> None:
+    assert INVITATION in seen_by(site, {**ADA, "is_logged_in": False})
+    assert INVITATION in seen_by(site, {**ADA, "origin": "https://elsewhere.example.org"})
 
 
 def test_a_cookie_counts_for_this_address_alone(site: Site) -> None:
