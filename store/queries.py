@@ -220,6 +220,12 @@ def results(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     return store.frame(sql, {"ids": list(ids)})
 
 
+def stamp(store: Store, ids: Sequence[str]) -> int:
+    """Return a number that changes with everything about these runs, and with nothing else: each epoch changes its run's row."""
+    frame = store.frame(f"SELECT coalesce(bit_xor(hash(r)), 0) AS n FROM runs r WHERE r.{_IN_IDS}", {"ids": list(ids)})
+    return int(frame["n"].iloc[0])
+
+
 def standing(store: Store, settings: Sequence[str]) -> pd.DataFrame:
     """Return how the runs of these settings stand: one row per run and network, newest run first. A run without an ended epoch
     has one row, its network and accuracies empty.

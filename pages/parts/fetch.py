@@ -23,6 +23,9 @@ from store.export.race import exports as race_exports
 from store.export.race.exports import Estimate, Export
 from store.export.race.order import Order
 
+# answers that nothing changes but the runs they are asked of: while others train, these are not asked anew
+OF_RUNS = {"curves", "mean_curves", "results", "leaderboard"}
+
 
 @st.cache_data(max_entries=600, show_spinner=False)
 def _answer(root: str, version: int, question: str, args: tuple[Any, ...], more: tuple[tuple[str, Any], ...]) -> Any:
@@ -34,8 +37,20 @@ def _answer(root: str, version: int, question: str, args: tuple[Any, ...], more:
 
 def ask(question: str, *args: Any, **more: Any) -> Any:
     """Return the store's answer to ``queries.<question>``; sequences among the arguments are given as tuples."""
+    ids = more.get("ids", args[0] if args else None) if question in OF_RUNS else None
+    return _answer(*moment(ids), question, args, tuple(sorted(more.items())))
+
+
+def moment(ids: tuple[str, ...] | None = None) -> tuple[str, int]:
+    """Return the home and a number that changes with the runs ``ids``, or with any: what was found is kept for these."""
     heart = pulse.of()
-    return _answer(str(heart.home.root), heart.store.data_version, question, args, tuple(sorted(more.items())))
+    root, version = str(heart.home.root), heart.store.data_version
+    return (root, version) if ids is None else (root, _of_runs(root, version, ids))
+
+
+@st.cache_data(max_entries=300, show_spinner=False)
+def _of_runs(root: str, version: int, ids: tuple[str, ...]) -> int:
+    return queries.stamp(pulse.of().store, ids)
 
 
 def runs(**filters: Any) -> pd.DataFrame:

@@ -20,7 +20,6 @@ from kdengine.errors import KdError, Problem
 from pages.parts import pulse, who
 
 Tell = Callable[[list[Problem], bool], None]
-IDLE_S = 10.0
 DRIFT = 1.6  # a live part that should be redrawn so many times more or less often gets a new period
 SHOWN = 8  # of what a choice offers, in a message
 ANSWER_S = 2.0  # within this time a browser has put into its URL what the server told it
@@ -249,13 +248,14 @@ def session() -> str:
 
 
 def live(body: Callable[[], None], *, busy: bool, paused: bool = False) -> None:
-    """Draw ``body`` and redraw it by itself: every 2 s while something runs (slower with many readers), else every 10 s.
+    """Draw ``body`` and redraw it by itself: every 2 s while something runs, else every 10 s, both slower with many readers.
 
     When ``busy`` may have changed, ``body`` calls ``settle`` first. What it costs is measured, and the page begins anew when it
     should be redrawn much more or much less often than it is.
     """
     heart, reader = pulse.of(), session()
-    every = None if paused else heart.period_s(reader) if busy else IDLE_S
+    least = 0.0 if busy else pulse.IDLE_S
+    every = None if paused else max(least, heart.period_s(reader))
 
     @functools.wraps(body)
     def part() -> None:
@@ -263,9 +263,9 @@ def live(body: Callable[[], None], *, busy: bool, paused: bool = False) -> None:
             st.rerun(scope="app")
         began = time.thread_time()
         body()
-        if busy and every and _by_itself():
-            heart.spent(reader, page(), body.__qualname__, time.thread_time() - began)
-            if not every / DRIFT <= heart.period_s(reader) <= every * DRIFT:
+        if every and _by_itself():
+            heart.spent(reader, page(), body.__qualname__, time.thread_time() - began, least)
+            if not every / DRIFT <= max(least, heart.period_s(reader)) <= every * DRIFT:
                 st.rerun(scope="app")
 
     st.fragment(part, run_every=every)()

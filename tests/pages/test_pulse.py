@@ -96,19 +96,30 @@ def test_asking_twice_does_it_once(beating: Pulse) -> None:
 def test_ticks_slow_down_as_readers_come(beating: Pulse) -> None:
     assert beating.period_s("first") == 2.0
     periods = [beating.period_s(f"reader {i}") for i in range(20)]
-    assert periods[-1] == pytest.approx(21 * pulse.TICK_CPU_S / pulse.SHARE)
+    assert periods[-1] == pytest.approx(21 * pulse.TICK_CPU_S * pulse.AROUND / pulse.SHARE)
 
 
 def test_ticks_slow_down_as_pages_cost_more(beating: Pulse) -> None:
     for _ in range(3):
         beating.spent("a", "compare", "ranking", 0.5)
         beating.spent("a", "compare", "line", 0.3)
-    assert beating.period_s("a") == pytest.approx(0.8 / pulse.SHARE)
-    assert beating.period_s("b") == pytest.approx((0.8 + pulse.TICK_CPU_S) / pulse.SHARE)
+    whole = pulse.AROUND / pulse.SHARE  # seconds between two ticks, per second that their bodies cost
+    assert beating.period_s("a") == pytest.approx(0.8 * whole)
+    assert beating.period_s("b") == pytest.approx((0.8 + pulse.TICK_CPU_S) * whole)
     beating.spent("a", "compare", "ranking", 0.2)
-    assert beating.period_s("a") == pytest.approx((0.41 + 0.3 + pulse.TICK_CPU_S) / pulse.SHARE), "one tick alone decides nothing"
+    assert beating.period_s("a") == pytest.approx((0.41 + 0.3 + pulse.TICK_CPU_S) * whole), "one tick alone decides nothing"
     beating.spent("a", "home", "line", 0.01)
     assert beating.period_s("a") == pulse.FASTEST_S, "another page costs what it costs"
+
+
+def test_pages_where_nothing_runs_count_as_often_as_they_are_redrawn(beating: Pulse) -> None:
+    whole = pulse.AROUND / pulse.SHARE
+    beating.spent("a", "compare", "curves", 0.5, pulse.IDLE_S)
+    assert beating.period_s("a") == pulse.FASTEST_S, "half a second of CPU in ten"
+    for _ in range(12):
+        for number in range(40):  # of whom there are many
+            beating.spent(f"reader {number}", "compare", "curves", 0.5, pulse.IDLE_S)
+    assert beating.period_s("a") == pytest.approx(40 * 0.5 * whole, rel=0.05), "then each counts for what it costs"
 
 
 def test_what_is_loaded_for_good_is_left_out_of_later_collections() -> None:

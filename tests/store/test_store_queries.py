@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kdengine import labels
 from kdengine.errors import KdError
 from kdengine.events import Ended
 from kdengine.home import Home
@@ -90,8 +91,24 @@ def test_every_public_question_is_covered() -> None:
     public = {
         name for name, value in vars(queries).items() if callable(value) and getattr(value, "__module__", "") == "store.queries"
     }
-    plain = {"choices", "counts", "sizes"}  # they answer with no frame
+    plain = {"choices", "counts", "sizes", "stamp"}  # they answer with no frame
     assert {name for name in public if not name.startswith("_")} == set(CALLS) | plain
+
+
+def test_a_stamp_changes_with_its_runs_and_with_no_other(home: Home, make_run: MakeRun) -> None:
+    mine, other = make_run(done=1, end=None), make_run(seed=1, done=1, end=None)
+    with Store.open(home) as store:
+        store.take_in()
+        before, both = queries.stamp(store, [mine.run_id]), queries.stamp(store, [mine.run_id, other.run_id])
+        other.append_event(epoch(2))
+        store.take_in()
+        assert queries.stamp(store, [mine.run_id]) == before and queries.stamp(store, [mine.run_id, other.run_id]) != both
+        mine.append_event(epoch(2))
+        store.take_in()
+        after = queries.stamp(store, [mine.run_id])
+        labels.write(mine, tags=["seen"])
+        store.take_in()
+        assert len({before, after, queries.stamp(store, [mine.run_id]), queries.stamp(store, [])}) == 4
 
 
 def test_the_leaderboard_is_the_mean_over_seeds(filled: Store) -> None:

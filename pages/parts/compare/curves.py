@@ -13,7 +13,7 @@ import streamlit as st
 
 from kdengine import catalogue
 from pages.parts import blocks, fetch, state, words
-from pages.parts.compare import figures, findings, selection
+from pages.parts.compare import figures, selection
 from pages.parts.compare.selection import Chosen
 
 PANELS = 4
@@ -85,7 +85,7 @@ def _panel(chosen: Chosen, data: pd.DataFrame, dataset: str, view: View, *, alon
     own = chosen.students[chosen.students["dataset"] == dataset]
     levels = _levels(chosen, own, view) if view.metric == ACCURACY else ()
     height = 460 if alone else 400
-    figure, others = _drawn(findings.moment(), chosen.ids, dataset, view, levels, height, _chosen=chosen, _data=data)
+    figure, others = _drawn(fetch.moment(chosen.ids), chosen.ids, dataset, view, levels, height, _chosen=chosen, _data=data)
     if not alone:
         st.subheader(dataset, anchor=False)
     blocks.chart(figure, f"curves-{dataset}", alt=f"{words.MEASURES[view.metric].title} on {dataset}, one line per method")

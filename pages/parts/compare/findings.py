@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import pulse
+from pages.parts import fetch, pulse
 from store import queries
 
 
@@ -23,10 +23,4 @@ def _found(moment: tuple[str, int], question: str, ids: tuple[str, ...], args: t
 
 def of(question: str, ids: tuple[str, ...], *args: Any, **more: Any) -> Any:
     """Return ``store.compare.<question>``, such as "stats.ranking", of the results of the runs ``ids`` and what else it takes."""
-    return _found(moment(), question, ids, args, tuple(sorted(more.items())))
-
-
-def moment() -> tuple[str, int]:
-    """Return the home and its data version: what was found is kept for these."""
-    heart = pulse.of()
-    return str(heart.home.root), heart.store.data_version
+    return _found(fetch.moment(ids), question, ids, args, tuple(sorted(more.items())))

@@ -15,7 +15,7 @@ import streamlit as st
 from kdengine import anatomy
 from kdengine.catalogue import Label
 from pages.parts import blocks, charts, fetch, state, tables, who, words
-from pages.parts.compare import findings, selection
+from pages.parts.compare import selection
 from pages.parts.learn import diagram, evidence, reading, wall
 
 SECTIONS = {"results": "Results", "play": "Play with its loss", "knobs": "Knobs", "source": "Source", "cite": "Cite"}
@@ -87,7 +87,7 @@ def play(label: Label) -> None:
 def results(label: Label) -> None:
     """Draw what was measured here, then what was published, then the newest runs."""
     rows = fetch.runs(method=(label.key,), limit=10)
-    mine = _own(findings.moment(), label.key)
+    mine = _own(fetch.moment(), label.key)
     st.subheader("Measured here", anchor=False)
     if mine.empty:
         st.markdown("Nothing has been measured here yet. Train a student this way, and its accuracy will stand here.")

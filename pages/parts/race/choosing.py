@@ -12,7 +12,7 @@ import streamlit as st
 
 from kdengine.errors import KdError
 from pages.parts import blocks, fetch, state, words
-from pages.parts.compare import findings, selection
+from pages.parts.compare import selection
 from pages.parts.compare.selection import Chosen
 from store.export.race import gather
 from store.export.race.options import Options
@@ -38,7 +38,7 @@ def choose() -> Order | None:
     chosen = selection.choose(counts=False)
     if not chosen.ids:
         return None
-    groups = _groups(findings.moment(), chosen.ids)
+    groups = _groups(fetch.moment(), chosen.ids)
     if groups.empty:
         _none_finished(chosen)
         return None
@@ -46,7 +46,7 @@ def choose() -> Order | None:
     if going := _going(chosen):
         st.caption(f"{words.count(going, 'run')} under way; finished runs race here.")
     try:
-        return _order(findings.moment(), chosen.ids, view)
+        return _order(fetch.moment(), chosen.ids, view)
     except KdError as error:
         blocks.problems(error.problems, "These runs cannot race like this")
         return None
