@@ -18,10 +18,10 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from kdengine.durable import write_aside
 from kdengine.errors import KdError, Problem, UnknownKey, unknown
 from kdengine.home import Home
 from kdengine.hosting import Hosting, Mode, SignIn, Strangers, identity
-from kdengine.rundir import write_aside
 from kdengine.spec import problems_of
 
 MOST = 2000  # people of one home
@@ -311,13 +311,13 @@ def somebody(hosting: Hosting, people: People | None, who: str, session: str = "
 
 def visitor(hosting: Hosting, session: str = "") -> Person:
     """Return somebody who has not signed in."""
-    return Person("", stranger_role(hosting), "", Quota(), barred(hosting), session)
+    reads = hosting.mode is Mode.DEMO or hosting.strangers is Strangers.PUBLIC
+    return Person("", Role.VIEWER if reads else Role.NOBODY, "", Quota(), barred(hosting), session)
 
 
 def stranger_role(hosting: Hosting) -> Role:
-    """Return what somebody without an entry is."""
-    reads = hosting.mode is Mode.DEMO or hosting.strangers is Strangers.VIEWER
-    return Role.VIEWER if reads else Role.NOBODY
+    """Return what somebody is who has signed in and has no entry."""
+    return Role.NOBODY if hosting.strangers is Strangers.NONE else Role.VIEWER
 
 
 def local(session: str = "") -> Person:
@@ -379,4 +379,4 @@ def _mark(who: str) -> str:
 def _write(home: Home, people: People) -> None:
     entries = [entry.model_dump(mode="json", exclude_defaults=False) for entry in people.entries]
     content = {"people": entries, "quota": dict(people.quota), "names": dict(people.names)}
-    write_aside(file_of(home), json.dumps(content, ensure_ascii=False, indent=1).encode())
+    write_aside(file_of(home), json.dumps(content, ensure_ascii=False, indent=1).encode(), private=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from kdengine.durable import for_us_alone
 from kdengine.events import now
 from kdengine.home import Home
 
@@ -37,7 +38,7 @@ def note(home: Home, who: str, action: str, what: str = "") -> None:
         OSError: the disk is full or cannot be written.
     """
     line = json.dumps(asdict(Line(now(), who or "local", action, what[:LONGEST])), ensure_ascii=True) + "\n"
-    with FileLock(home.locks / "audit.lock"), file_of(home).open("ab") as file:
+    with FileLock(home.locks / "audit.lock"), open(file_of(home), "ab", opener=for_us_alone) as file:
         if _is_torn(file_of(home)):  # a crash or a full disk left half a line: it must not swallow this one
             line = "\n" + line
         file.write(line.encode())

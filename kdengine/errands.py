@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from typing import Any, Self
 
 import psutil
 
+from kdengine import processes
 from kdengine.errors import KdError, Problem, RunBusy
 from kdengine.home import Home
 from kdengine.status import is_held
@@ -35,7 +35,6 @@ from kdengine.status import is_held
 LOCK_FD = "KD_ERRAND_LOCK"  # tells the process which open descriptor holds its lock
 MODULE = "KD_ERRAND_MODULE"  # for tests: another command line in the place of the errand's own
 EVERY_S = 0.25  # between two notes of progress
-NICENESS = 5  # below the server, as workers are
 PATIENCE_S = 0.2  # readers hold the lock for microseconds when they look
 FOUND_S = 0.5  # who has just been started needs a moment until its process can be recognised
 _started: list[subprocess.Popen[bytes]] = []
@@ -117,8 +116,6 @@ def start(home: Home, errand: Errand) -> bool:
             _name_holder(handle, process.pid)
     finally:
         os.close(handle)  # the process holds its own copy
-    with contextlib.suppress(OSError):  # it may be gone already; niceness is a courtesy
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
     with _started_guard:
         _started.append(process)
     return True
@@ -259,17 +256,9 @@ def _unexpected(error: BaseException) -> Problem:
 
 
 def _spawn(home: Home, errand: Errand, handle: int) -> subprocess.Popen[bytes]:
-    told = {"KD_HOME": str(home.root), "PYTHONUNBUFFERED": "1", LOCK_FD: str(handle)}
-    environment = dict(os.environ) | dict(errand.environment) | told
-    source = Path(__file__).resolve().parents[1]
-    if source.name not in ("site-packages", "dist-packages"):  # a clone that is not installed, from whatever folder
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
-    with errand.log(home).open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", os.environ.get(MODULE, errand.module), *errand.command],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=home.root, env=environment,
-            start_new_session=True, pass_fds=(handle,),
-        )  # fmt: skip
+    errand.log(home).write_bytes(b"")
+    module, told = os.environ.get(MODULE, errand.module), {**errand.environment, LOCK_FD: str(handle)}
+    return processes.start(module, errand.command, home, errand.log(home), handle, told)
 
 
 def _reap() -> None:

@@ -45,10 +45,11 @@ class SignIn(StrEnum):
 
 
 class Strangers(StrEnum):
-    """What somebody may do who is on no list: read, or nothing."""
+    """What somebody may do who is on no list: nothing; read once they have signed in; read without a sign-in, too."""
 
-    VIEWER = "viewer"
     NONE = "none"
+    VIEWER = "viewer"
+    PUBLIC = "public"
 
 
 class Switch(StrEnum):
@@ -85,6 +86,8 @@ class Hosting:
         header, secret = environ.get("KD_PROXY_HEADER", "").strip() or PROXY_HEADER, environ.get("KD_PROXY_SECRET", "")
         if sign_in is SignIn.PROXY:
             found += [*_header_faults(header), *_secret_faults(secret)]
+            if strangers is Strangers.PUBLIC:
+                found.append(_unknown_to_the_proxy())
         admins = [name.strip() for name in environ.get("KD_ADMINS", "").split(",") if name.strip()]
         found += [_no_identity("KD_ADMINS", name) for name in admins if identity(name) is None]
         if found:
@@ -170,6 +173,13 @@ def _secret_faults(secret: str) -> Iterator[Problem]:
             "KD_PROXY_SECRET", given if secret else "nothing", f"at least {SECRET_LENGTH} letters, digits and signs, no blanks",
             f"make one with `openssl rand -hex 32`, and let the proxy send it as header {SECRET_HEADER}",
         )  # fmt: skip
+
+
+def _unknown_to_the_proxy() -> Problem:
+    return Problem(
+        "KD_STRANGERS", "public, behind a proxy that says who asks", "none or viewer: nobody passes who has not signed in there",
+        "choose viewer, or KD_SIGN_IN=oidc",
+    )  # fmt: skip
 
 
 def _no_identity(name: str, given: str) -> Problem:

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 
 from filelock import FileLock
 
+from kdengine.durable import write_aside
 from kdengine.errors import KdError, Problem
 from kdengine.home import Home
-from kdengine.rundir import RunDir, write_aside
+from kdengine.rundir import RunDir
 from kdengine.spec import RunSpec
 
 

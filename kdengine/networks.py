@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kdengine import models, weights
+from kdengine.durable import write_aside
 from kdengine.models.contract import NetInfo, Network, Outputs
-from kdengine.rundir import write_aside
 from kdengine.spec import Scalar
 
 

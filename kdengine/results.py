@@ -18,9 +18,10 @@ from kdengine import networks
 from kdengine.assembly import Parts
 from kdengine.data.augment import evaluation_batches
 from kdengine.data.contract import Images
+from kdengine.durable import write_aside
 from kdengine.evaluate import collect
 from kdengine.networks import NetworkView
-from kdengine.rundir import RunDir, write_aside
+from kdengine.rundir import RunDir
 
 FEATURE_IMAGES = 512
 FEATURE_SIDE = 8  # stage maps are averaged down to this side; attention maps keep theirs

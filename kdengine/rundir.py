@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kdengine.durable import flush_folder, write_aside
 from kdengine.errors import KdError, UnknownKey, unknown
 from kdengine.eventlog import EventLog, Reject
 from kdengine.events import Ended, EpochEnded, Event, Notice, Started, now
@@ -179,7 +180,7 @@ class RunDir:
         request = {"run_id": run_id, "created_at": now(), "spec": spec.model_dump(mode="json"), "teacher_run": teacher_run}
         write_aside(aside / "spec.json", json.dumps(request | {"retry_of": retry_of, "owner": owner}, indent=1).encode())
         aside.rename(home.runs / run_id)
-        _sync_folder(home.runs)
+        flush_folder(home.runs)
         return cls(home.runs / run_id)
 
     def read_request(self) -> Request:
@@ -346,35 +347,6 @@ def find_run(home: Home, run_id: str) -> RunDir:
     if fits:
         raise UnknownKey.of(f"{run_id!r}, which fits {len(fits)} runs", ", ".join(fits[-5:]), "write more of the name", "run")
     raise UnknownKey(unknown("run", run_id, list(runs)[-8:], do="(`python -m kdengine status` lists them)"))
-
-
-def write_aside(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replace ``path`` by ``data`` in one step: written beside it, flushed to disk if ``durable``, renamed.
-
-    Raises:
-        OSError: the disk is full or cannot be written; the old content stands and nothing is left beside it.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    if durable:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @functools.lru_cache(maxsize=4096)

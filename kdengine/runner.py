@@ -11,7 +11,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from kdengine import processes
 from kdengine.errors import Problem, RunBusy, SpecError
 from kdengine.events import Ended, EpochEnded, Event, now
 from kdengine.home import Home
@@ -45,7 +45,6 @@ __all__ = ["Slots", "cancel", "follow", "launch", "launch_suite", "resume", "ret
 QUEUE_PATIENCE_S = 30.0
 KILL_PATIENCE_S = 10.0
 TICK_S = 0.5  # how often a follower moves the queue on
-NICENESS = 5  # below the server, so that pages stay quick while all cores train
 WORKER_MODULE = "KD_WORKER_MODULE"  # for tests: another module in the place of kdengine.worker
 _started: list[subprocess.Popen[bytes]] = []
 _started_guard = threading.Lock()
@@ -238,18 +237,7 @@ def _start(home: Home, run: RunDir, slot: str, places: Slots) -> bool:
 
 
 def _spawn(home: Home, run: RunDir, handle: int, told: dict[str, str]) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ) | told | {"KD_HOME": str(home.root), "PYTHONUNBUFFERED": "1", LOCK_FD: str(handle)}
-    source = Path(__file__).resolve().parents[1]
-    if source.name not in ("site-packages", "dist-packages"):  # a clone that is not installed, from whatever folder
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
-    with run.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", _module(), str(run.path)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=home.root, env=environment,
-            start_new_session=True, pass_fds=(handle,),
-        )  # fmt: skip
-    with contextlib.suppress(OSError):  # it may be gone already; niceness is a courtesy
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+    process = processes.start(_module(), [str(run.path)], home, run.log, handle, {**told, LOCK_FD: str(handle)})
     with _started_guard:
         _started.append(process)
     return process

@@ -14,10 +14,10 @@ from urllib.parse import parse_qs
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from kdengine.durable import write_aside
 from kdengine.errors import KdError, Problem, UnknownKey, unknown
 from kdengine.events import now
 from kdengine.home import Home
-from kdengine.rundir import write_aside
 from kdengine.spec import problems_of
 
 MOST = 500

@@ -21,8 +21,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from kdengine.durable import write_aside
 from kdengine.errors import Problem, RunFailed
-from kdengine.rundir import write_aside
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".th")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)

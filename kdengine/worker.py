@@ -18,10 +18,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from kdengine.durable import write_aside
 from kdengine.errors import KdError, Problem
 from kdengine.events import Ended, now
 from kdengine.home import Home
-from kdengine.rundir import RunDir, write_aside
+from kdengine.rundir import RunDir
 from kdengine.runner import tick
 from kdengine.slots import ALL_GPUS
 

@@ -27,6 +27,7 @@ from typing import Any
 import duckdb
 
 from kdengine import __version__
+from kdengine.durable import flush_folder
 from kdengine.errors import HomeError, KdError, Problem
 from kdengine.home import Home
 from kdengine.rundir import run_dirs
@@ -40,7 +41,8 @@ STAMP = "%Y%m%dT%H%M%SZ"
 ABOUT, RECORD, TABLES = "backup.json", "record.tar.gz", "parquet"
 OF_A_RUN = re.compile(r"(spec|labels|environment)\.json|events\.jsonl|(attempt|resume)-\d+\.json")
 WEIGHTS = re.compile(r"best-[a-z0-9_]+\.safetensors")
-OF_THE_HOME = ("people.json", "views.json", "settings.json", "audit.jsonl", "data/datasets.json")
+PRIVATE = ("people.json", "audit.jsonl")  # name people: for the account that serves alone
+OF_THE_HOME = (*PRIVATE, "views.json", "settings.json", "data/datasets.json")
 _FILE = re.compile(rf"{re.escape(RECORD)}|{TABLES}/[a-z_]+\.parquet")
 ROOM_BYTES = 64 << 20  # what a backup leaves free: trainings write their events to the same disk
 BLOCK = 1 << 20
@@ -196,15 +198,6 @@ def _sha256(path: Path, durable: bool = False) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def flush_folder(folder: Path) -> None:
-    """Write the names of a folder to the disk, so that what was renamed stays renamed after a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ---- those that are there ----------------------------------------------------------------------------------------------------

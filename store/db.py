@@ -17,9 +17,9 @@ import duckdb
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from kdengine.durable import write_aside
 from kdengine.errors import KdError, StoreBusy
 from kdengine.home import Home
-from kdengine.rundir import write_aside
 from store import schema
 from store.connection import Connection
 from store.ingest import data_version

@@ -25,10 +25,11 @@ from typing import IO
 
 import duckdb
 
+from kdengine.durable import flush_folder, write_aside
 from kdengine.errors import HomeError, KdError, Problem, StoreBusy
 from kdengine.events import Ended
 from kdengine.home import Home
-from kdengine.rundir import RunDir, write_aside
+from kdengine.rundir import RunDir
 from kdengine.status import RunStatus, is_locked, status_of
 from store import backup, schema
 from store.backup import Backup, Report
@@ -74,7 +75,7 @@ def restore(path: Path, home: Home, *, report: Report = lambda done, total: None
             "make room and restore again: what is back already stays", "restore",
         ) from error  # fmt: skip
     if tally.runs:
-        backup.flush_folder(home.runs)
+        flush_folder(home.runs)
     cut_off = tuple(run_id for run_id in tally.runs if _speak_for(RunDir(home.runs / run_id), home))
     rows = _index(home) if tally.runs or not home.results.exists() else {}
     return Restored(tuple(tally.runs), tally.kept, tuple(tally.files), tuple(tally.conflicts), cut_off, rows)
@@ -198,7 +199,7 @@ def _put_back_home(tar: tarfile.TarFile, files: list[tarfile.TarInfo], home: Hom
     for file in files:
         name = file.name.removeprefix("home/")
         if not (home.root / name).exists():
-            write_aside(home.root / name, _content(tar, file))
+            write_aside(home.root / name, _content(tar, file), private=name in backup.PRIVATE)
             tally.files.append(name)
 
 

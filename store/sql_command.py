@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdengine.durable import write_aside
 from kdengine.errors import KdError
 from kdengine.home import Home
-from kdengine.rundir import write_aside
 
 if TYPE_CHECKING:
     import pandas as pd

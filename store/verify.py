@@ -21,12 +21,13 @@ from typing import Any
 import duckdb
 
 from kdengine import errands
+from kdengine.durable import write_aside
 from kdengine.errands import Errand, Standing
 from kdengine.errors import KdError, Problem
 from kdengine.events import EpochEnded, now
 from kdengine.home import Home
 from kdengine.labels import read as read_labels
-from kdengine.rundir import RunDir, run_dirs, write_aside
+from kdengine.rundir import RunDir, run_dirs
 from kdengine.status import is_over, status_of
 from store import backup, schema
 from store.connection import CONFIG

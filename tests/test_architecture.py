@@ -27,7 +27,7 @@ LIGHT = {
     "kdengine.doctor", "kdengine.doctor_facts", "kdengine.cli_doctor", "kdengine.classic",
     "kdengine.classic_flags", "kdengine.pictures", "kdengine.fetching", "kdengine.labels", "kdengine.views",
     "kdengine.replications", "kdengine.literature", "kdengine.hosting", "kdengine.access", "kdengine.audit",
-    "kdengine.storage", "kdengine.cli_people",
+    "kdengine.storage", "kdengine.cli_people", "kdengine.processes", "kdengine.durable",
     "kdengine.anatomy", "kdengine.completion", "kdengine.sizes",
     "kdengine.latency",
 }  # fmt: skip
@@ -276,7 +276,8 @@ CHANGES = {
     "kdengine.access": {"put", "remove", "limit_all"},
     "kdengine.audit": {"note"},
     "kdengine.storage": {"remove_run"},
-    "kdengine.rundir": {"write_aside"},
+    "kdengine.processes": {"start"},
+    "kdengine.durable": {"write_aside", "flush_folder", "for_us_alone"},
     "store.export.race.exports": {"ask", "cancel", "remove", "tick", "draw_ordered"},
     "store.nightly": {"start", "tick"},
     "store.verify": {"start", "keep"},

@@ -24,10 +24,11 @@ import kdengine
 from benchmarks.faults import ledger
 from benchmarks.invented import epoch_of, started_of
 from kdengine import worker
+from kdengine.durable import write_aside
 from kdengine.errors import Problem, RunFailed
 from kdengine.events import EpochEnded, Notice, Started
 from kdengine.home import Home
-from kdengine.rundir import RunDir, write_aside
+from kdengine.rundir import RunDir
 from kdengine.spec import RunSpec
 
 

@@ -83,6 +83,7 @@ def test_people_are_added_changed_removed(home: Home) -> None:
     assert access.load(home) == access.People()
     entry = access.put(home, "Ada@Example.org", "member")
     assert (entry.who, entry.name, entry.role) == ("ada@example.org", "ada", Role.MEMBER)
+    assert access.file_of(home).stat().st_mode & 0o077 == 0, "it holds addresses"
     assert access.put(home, "ada@example.org", "admin").name == "ada"
     assert [e.role for e in access.load(home).entries] == [Role.ADMIN]
     assert access.remove(home, "ada").who == "ada@example.org" and access.load(home).entries == ()
@@ -177,6 +178,9 @@ def test_strangers() -> None:
     assert access.somebody(Hosting(), people, "eve@example.org").role is Role.VIEWER
     strict = Hosting(strangers=Strangers.NONE)
     assert access.somebody(strict, people, "eve@example.org").role is access.visitor(strict).role is Role.NOBODY
+    assert access.visitor(Hosting()).role is Role.NOBODY, "nobody reads without a sign-in unless an admin says so"
+    public = Hosting(strangers=Strangers.PUBLIC)
+    assert access.somebody(public, people, "eve@example.org").role is access.visitor(public).role is Role.VIEWER
     names = {access.somebody(Hosting(), people, f"{who}@example.org").name for who in ("eve", "mallory")}
     assert len(names) == 2 and all(name.startswith("guest-") for name in names)
     ann = access.somebody(Hosting(admins=frozenset({"ann@example.org"})), people, "ann@example.org")

@@ -23,6 +23,7 @@ def test_what_was_written_never_changes(home: Home) -> None:
     before = audit.file_of(home).read_bytes()
     audit.note(home, "ada", "launch", "second")
     assert audit.file_of(home).read_bytes().startswith(before)
+    assert audit.file_of(home).stat().st_mode & 0o077 == 0, "it names people"
 
 
 def test_a_line_is_one_line_whatever_it_says(home: Home) -> None:

@@ -169,11 +169,15 @@ def test_another_package_does_it_and_is_told_what_it_needs(
     home: Home, script: Callable[..., Errand], until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KD_TOLD", "by the server")
-    told = "import os, sys; open('told', 'w').write(' '.join([os.environ['KD_TOLD'], os.environ['KD_HOME'], *sys.argv[1:]]))"
+    monkeypatch.setenv("KD_PROXY_SECRET", "canary" * 8)
+    told = (
+        "import os, sys; secret = os.environ.get('KD_PROXY_SECRET', 'no secret')\n"
+        "open('told', 'w').write(' '.join([os.environ['KD_TOLD'], os.environ['KD_HOME'], secret, *sys.argv[1:]]))"
+    )
     errand = script(told, KD_TOLD="by the errand", KD_HOME="nowhere")
     errands.start(home, errand)
     until(lambda: (home.root / "told").exists() and (home.root / "told").read_text())
-    assert (home.root / "told").read_text() == f"by the errand {home.root} own --of test"
+    assert (home.root / "told").read_text() == f"by the errand {home.root} no secret own --of test"
     assert os.environ["KD_TOLD"] == "by the server"
 
 

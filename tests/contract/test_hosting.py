@@ -37,6 +37,13 @@ def test_a_proxy_is_read() -> None:
     assert found.admins == {"ada@example.org", "bob"}
 
 
+def test_behind_a_proxy_nobody_is_unknown() -> None:
+    proxy = {"KD_SIGN_IN": "proxy", "KD_PROXY_SECRET": SECRET}
+    assert fields(**proxy, KD_STRANGERS="public") == ["KD_STRANGERS"]
+    assert Hosting.find({**proxy, "KD_STRANGERS": "viewer"}).strangers is Strangers.VIEWER
+    assert Hosting.find({"KD_SIGN_IN": "oidc", "KD_STRANGERS": "public"}).strangers is Strangers.PUBLIC
+
+
 def test_the_secret_is_in_no_text() -> None:
     found = Hosting.find({"KD_SIGN_IN": "proxy", "KD_PROXY_SECRET": SECRET, "KD_ADMINS": "ada@example.org"})
     assert SECRET not in repr(found) + str(found) and "ada" not in repr(found)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
+from kdengine.durable import write_aside
 from kdengine.errors import SpecError, UnknownKey
 from kdengine.eventlog import TAIL_BYTES
 from kdengine.events import Ended, EpochEnded, Notice
 from kdengine.home import Home
-from kdengine.rundir import Attempt, Progress, RunDir, find_run, new_run_id, run_dirs, write_aside
+from kdengine.rundir import Attempt, Progress, RunDir, find_run, new_run_id, run_dirs
 from kdengine.spec import RunSpec
 
 Spec = Callable[..., RunSpec]

@@ -322,12 +322,17 @@ def test_unreadable_request_fails_instead_of_blocking_the_queue(home: Home, spec
     assert status_of(bad, home) is RunStatus.FAILED and find_run(home, good).attempts()
 
 
-def test_worker_hears_of_its_home_its_threads_and_nothing_of_ours(home: Home, spec: Spec, until: Until) -> None:
+def test_worker_hears_of_its_home_its_threads_and_nothing_of_ours(
+    home: Home, spec: Spec, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KD_PROXY_SECRET", "canary" * 8)
+    monkeypatch.setenv("KD_ADMINS", "ada@example.org")
     run = find_run(home, runner.launch(home, spec(LONG)))
     until(lambda: run.last_event())
     pid = run.attempts()[0].pid or 0
+    assert b"canary" not in Path(f"/proc/{pid}/environ").read_bytes(), "its log may be read by whoever reads results"
     told = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line)
-    assert told["KD_HOME"] == str(home.root) and int(told["OMP_NUM_THREADS"]) >= 1
+    assert "KD_ADMINS" not in told and told["KD_HOME"] == str(home.root) and int(told["OMP_NUM_THREADS"]) >= 1
     assert os.getsid(pid) == os.getpgid(pid) == pid != os.getsid(0)
     inherited = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.exists()}
     assert inherited >= {"/dev/null", str(run.log), str(run.lock)} and len(inherited) == 3

@@ -243,13 +243,14 @@ def test_the_way_to_sign_in(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(who, "faults", tuple)
     monkeypatch.setattr(who, "secrets", lambda: {"auth": {"lab": {"client_id": "kd"}}})
     monkeypatch.setattr(who, "claimed", dict)
+    monkeypatch.setenv("KD_STRANGERS", "public")
     app = again(visit("home"), monkeypatch)
     assert (
         "sign-in-sidebar-lab" in keys(app)
         and "as a visitor" in text(app)
         and "Sign in with Lab" in {button.label for button in app.sidebar.button}
     )
-    monkeypatch.setenv("KD_STRANGERS", "none")
+    monkeypatch.delenv("KD_STRANGERS")
     app = visit("home")
     assert keys(app) == {"sign-in-entrance-lab"} and [title.value for title in app.title] == ["KD Explorer"]
     monkeypatch.setattr(who, "claimed", lambda: {"is_logged_in": True, "email": "eve@example.org", "email_verified": False})

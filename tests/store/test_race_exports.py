@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kdengine import errands
+from kdengine import errands, processes
 from kdengine.errands import Standing
 from kdengine.errors import KdError
 from kdengine.home import Home
@@ -490,7 +490,7 @@ def test_a_drawing_is_bounded_and_one_thread_strong(desk: Desk, monkeypatch: pyt
         assert seen["told"]["OPENBLAS_NUM_THREADS"] == seen["told"]["OMP_NUM_THREADS"] == "1"
         assert seen["told"]["ARROW_DEFAULT_MEMORY_POOL"] == "system"
         assert seen["told"]["MPLCONFIGDIR"] == str(desk.home.root / "cache" / "matplotlib")
-        assert seen["nice"] == errands.NICENESS
+        assert seen["nice"] == processes.NICENESS
     monkeypatch.setenv("MPLCONFIGDIR", "elsewhere")
     assert shelf.errand(desk.home, keys[0]).environment["MPLCONFIGDIR"] == "elsewhere"
 

@@ -23,6 +23,11 @@ ROLES = {
     Role.MEMBER: "launches runs too, and looks after their own",
     Role.ADMIN: "does everything",
 }
+STRANGERS = {
+    Strangers.NONE: "Whoever is not on this list sees nothing.",
+    Strangers.VIEWER: "Whoever signs in and is not on this list may read.",
+    Strangers.PUBLIC: "Everybody may read, signed in or not.",
+}
 LIMITS = {
     "queued_runs": ("Runs waiting", 1.0), "exports": ("Exports waiting", 1.0), "gpu_hours": ("GPU hours", 1.0),
     "disk_mib": ("Disk, MiB", 1024.0),
@@ -58,8 +63,7 @@ def how_they_come() -> str:
             "Nobody signs in here: one person uses this app, on this machine, and may do everything. Roles count with a sign-in."
         )
     how = "with the provider of the lab" if hosting.sign_in is SignIn.OIDC else f"by the proxy ({hosting.proxy_header})"
-    others = "may read" if hosting.strangers is Strangers.VIEWER else "see nothing"
-    return f"People sign in {how}. Whoever is not on this list {others}."
+    return f"People sign in {how}. {STRANGERS[hosting.strangers]}"
 
 
 def _person(entry: Entry, people: People, taken: Taken) -> None:

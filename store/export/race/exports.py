@@ -22,11 +22,11 @@ from pathlib import Path
 from types import FrameType
 
 from kdengine import __version__, errands
+from kdengine.durable import write_aside
 from kdengine.errands import Recorder, Standing
 from kdengine.errors import KdError, Problem, RunBusy
 from kdengine.events import now
 from kdengine.home import Home
-from kdengine.rundir import write_aside
 from store.export.race import bounds, shelf
 from store.export.race.bounds import Estimate
 from store.export.race.order import Order

@@ -24,10 +24,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdengine import errands, runner, slots
+from kdengine.durable import write_aside
 from kdengine.errands import Errand, Standing
 from kdengine.errors import KdError
 from kdengine.home import Home
-from kdengine.rundir import write_aside
 from store.export.race.options import FORMATS
 from store.export.race.order import Order
 
