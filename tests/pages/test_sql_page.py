@@ -162,6 +162,15 @@ def test_odd_values_are_shown(visit: Visit, seeded: Seeded) -> None:
     assert shown["l"] == "1, 2" and shown["s"] == '{"a": ["x"]}' and shown["f"] == "=1+1"
 
 
+def test_long_texts_are_cut_in_the_table_and_whole_in_files(visit: Visit, seeded: Seeded) -> None:
+    app = asked(visit, "SELECT repeat('x', 3_000_000) AS long, 'y' AS short, [repeat('z', 5000)] AS listed, null AS none, true AS b")
+    row = app.dataframe[0].value.iloc[0]
+    assert (len(row["long"]), len(row["listed"]), row["short"]) == (2001, 2001, "y") and row["long"].endswith("x…")
+    assert "`long` and `listed`: texts end here after 2,000 characters" in said(app)
+    frame = pulse.of().questions.look(app.session_state["sql-page"].key).frame
+    assert frame is not None and len(frame.long[0]) == 3_000_000 and b"x" * 3_000_000 in export.csv(frame)
+
+
 def test_a_question_that_takes_long_can_be_cancelled(visit: Visit, seeded: Seeded) -> None:
     app = visit("sql", q=WORST)
     assert "Running" in said(app) or "Waiting" in said(app) or "Next" in said(app)

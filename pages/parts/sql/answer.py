@@ -23,7 +23,8 @@ from store.export import tables as export
 from store.questions import Question
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[\w-]+")
-MANY = 50_000  # cells: a larger table is sent to the browser piece by piece, as it is looked at
+MANY, HEAVY = 50_000, 2 << 20  # cells, bytes: a larger table is sent to the browser piece by piece, as it is looked at
+LONGEST_CELL = 2_000  # characters: a browser stands still over one text of megabytes
 ROW_PX, HEAD_PX, MOST_ROWS_SHOWN = 35, 38, 12
 FILES: dict[str, tuple[str, str, Callable[[pd.DataFrame], bytes]]] = {
     "csv": ("CSV", "text/csv", export.csv),
@@ -63,21 +64,35 @@ def table(found: Question) -> None:
     names = [str(name) for name in frame]
     about = "Fractions from 0 to 1 instead of percent, all digits, no units"
     raw = len(frame) > 0 and any(map(form_of, names)) and st.toggle("Numbers as stored", key="sql-raw", help=about)
-    shown, config = _prepared(found.key, raw, saved.link("run", "run="), frame)
+    shown, config, cut = _prepared(found.key, raw, saved.link("run", "run="), frame)
+    large = frame.size > MANY or int(shown.memory_usage().sum()) > HEAVY
     st.dataframe(
-        shown, column_config=config, hide_index=True, key="sql-table", placeholder="–", lazy=frame.size > MANY or None,
+        shown, column_config=config, hide_index=True, key="sql-table", placeholder="–", lazy=large or None,
         height=HEAD_PX + ROW_PX * min(MOST_ROWS_SHOWN, max(1, len(frame))) + 2,
         alt=f"The answer: {words.count(len(frame), 'row')} with {', '.join(names)}",
     )  # fmt: skip
+    if cut:
+        st.caption(f"{words.listed(cut)}: texts end here after {LONGEST_CELL:,} characters. Files have them whole.")
 
 
 @st.cache_resource(max_entries=20, show_spinner=False)
-def _prepared(key: str, raw: bool, base: str, _frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the rows as they are shown, and how each column is written."""
-    shown, config = _frame.copy(deep=False), {}
+def _prepared(key: str, raw: bool, base: str, _frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
+    """Return the rows as they are shown, how each column is written, and the columns whose long texts are cut."""
+    shown, config, cut = _frame.copy(deep=False), {}, []
     for name in _frame:
-        shown[name], config[str(name)] = _column(_frame[name], raw, base)
-    return shown, config
+        values, config[str(name)] = _column(_frame[name], raw, base)
+        shown[name] = _short(values)
+        if not shown[name].equals(values):
+            cut.append(words.verbatim(str(name)))
+    return shown, config, cut
+
+
+def _short(values: pd.Series) -> pd.Series:
+    """Return a column with its long texts cut."""
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+        return values
+    long = values.str.len().fillna(0) > LONGEST_CELL
+    return values.where(~long, values.str.slice(0, LONGEST_CELL) + "…") if long.any() else values
 
 
 def _column(values: pd.Series, raw: bool, base: str) -> tuple[pd.Series, Any]:
