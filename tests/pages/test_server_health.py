@@ -15,7 +15,7 @@ from kdengine.home import Home
 from pages.parts import health, pulse
 from pages.parts.pulse import Trouble
 from pages.parts.server import health as tab
-from store import backup, nightly, verify
+from store import backup, nightly, sandbox, verify
 from store.verify import Verified
 from tests.pages.conftest import Visit
 from tests.pages.seed import Seeded
@@ -26,6 +26,7 @@ FAULT = KdError.of("a full disk", "room on it", "make room").problems[0]
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     tab.seen.clear()
+    tab.walls.clear()
 
 
 def text(app: AppTest) -> str:
@@ -43,6 +44,15 @@ def test_an_empty_home_says_what_will_be_here(visit: Visit) -> None:
     said = text(app)
     assert "This server is well" in said and "no backup yet" in said and "has not been compared" in said
     assert {"backup-now", "verify-now"} <= keys(app)
+
+
+def test_what_keeps_free_sql_in_is_told(visit: Visit, live: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "isolation", lambda home: {"files": True, "calls": True})
+    assert "statements run without" not in text(visit("server", tab="health"))
+    assert "shut in by 2 walls" in tab.walls("held")[0].found
+    tab.walls.clear()
+    monkeypatch.setattr(sandbox, "isolation", lambda home: {"files": False, "calls": True})
+    assert "statements run without: files" in text(visit("server", tab="health"))
 
 
 def test_what_was_found_and_made_is_listed(visit: Visit, live: Seeded, home: Home) -> None:

@@ -163,7 +163,9 @@ def test_odd_values_are_shown(visit: Visit, seeded: Seeded) -> None:
 
 
 def test_long_texts_are_cut_in_the_table_and_whole_in_files(visit: Visit, seeded: Seeded) -> None:
-    app = asked(visit, "SELECT repeat('x', 3_000_000) AS long, 'y' AS short, [repeat('z', 5000)] AS listed, null AS none, true AS b")
+    app = asked(
+        visit, "SELECT repeat('x', 3_000_000) AS long, 'y' AS short, [repeat('z', 5000)] AS listed, null AS none, true AS b"
+    )
     row = app.dataframe[0].value.iloc[0]
     assert (len(row["long"]), len(row["listed"]), row["short"]) == (2001, 2001, "y") and row["long"].endswith("x…")
     assert "`long` and `listed`: texts end here after 2,000 characters" in said(app)

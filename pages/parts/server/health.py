@@ -18,10 +18,11 @@ from kdengine.errands import Standing
 from kdengine.errors import KdError
 from kdengine.home import Home
 from pages.parts import actions_server, blocks, health, pulse, state, tables, words
-from store import backup, nightly, verify
+from store import backup, nightly, sandbox, verify
 from store.backup import Backup
+from store.sandbox import QueryError
 
-SEEN_S = 10  # for so long a look of the doctor is good
+SEEN_S, WALLS_S = 10, 600  # for so long a look of the doctor is good, and one at what a process of SQL is shut in by
 NAME = "health"  # of what the buttons do, see ``state.attempt``
 BELOW = {"store", "backups"}  # checks of the doctor whose matter has a heading of its own here
 MARKS = {Level.OK: ":green[✓]", Level.ADVICE: ":orange[○]", Level.BROKEN: ":red[✕]"}
@@ -36,7 +37,7 @@ def draw() -> None:
     home = pulse.of().home
     blocks.problems(state.fault(NAME), "It was not started")
     now()
-    looked([finding for finding in seen(str(home.root)) if finding.check not in BELOW])
+    looked([*(finding for finding in seen(str(home.root)) if finding.check not in BELOW), *walls(str(home.root))])
     st.subheader("Store against run folders", anchor=False)
     compared(verify.last(home))
     _running(verify.standing, "verify", "Compare now", ":material/fact_check:", actions_server.verify_store)
@@ -64,6 +65,22 @@ def now() -> None:
 def seen(root: str) -> list[Finding]:
     """Return what the doctor finds in the home ``root``."""
     return doctor_facts.of_home(pulse.of().home)
+
+
+@st.cache_data(ttl=WALLS_S, max_entries=4, show_spinner=False)
+def walls(root: str) -> list[Finding]:
+    """Return what keeps free SQL in on this machine; nothing before there are results to ask about."""
+    try:
+        held = sandbox.isolation(pulse.of().home)
+    except QueryError:
+        return []
+    missing = [wall for wall, holds in held.items() if not holds]
+    if not missing:
+        return [Finding("SQL", Level.OK, f"statements are shut in by {words.count(len(held), 'wall')} of the kernel")]
+    return [Finding(
+        "SQL", Level.ADVICE, f"statements run without: {', '.join(missing)}", "all walls of the kernel around each statement",
+        "use Linux 5.13 or newer with Landlock and seccomp; until then DuckDB's own settings keep statements in",
+    )]  # fmt: skip
 
 
 def looked(found: Sequence[Finding]) -> None:
