@@ -48,11 +48,11 @@ def test_an_empty_home_says_what_will_be_here(visit: Visit) -> None:
 
 def test_what_keeps_free_sql_in_is_told(visit: Visit, live: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "isolation", lambda home: {"files": True, "calls": True})
-    assert "statements run without" not in text(visit("server", tab="health"))
+    assert "statements run" not in text(visit("server", tab="health"))
     assert "shut in by 2 walls" in tab.walls("held")[0].found
     tab.walls.clear()
     monkeypatch.setattr(sandbox, "isolation", lambda home: {"files": False, "calls": True})
-    assert "statements run without: files" in text(visit("server", tab="health"))
+    assert "statements run without: files" in text(visit("server", tab="health")).replace("\\", "")
 
 
 def test_what_was_found_and_made_is_listed(visit: Visit, live: Seeded, home: Home) -> None:
