@@ -238,6 +238,21 @@ def test_strangers_who_may_not_read(visit: Visit, come: Come, monkeypatch: pytes
     assert "Train small networks" in text(visit("home"))
 
 
+def test_limits_of_one_person(visit: Visit, come: Come, home: Home) -> None:
+    access.limit_all(home, {"gpu_hours": 10.0})
+    access.put(home, "mia@example.org", "member", quota={"gpu_hours": None, "disk_mib": 500.0})
+    come("ann")
+    app = visit("server", tab="people")
+    field = app.number_input(key="limit-mia-gpu_hours")
+    assert (field.value, field.placeholder, field.help) == (None, "no limit", "No limit for this person")
+    assert app.number_input(key="limit-max-gpu_hours").placeholder == "10"
+    app.number_input(key="limit-mia-queued_runs").set_value(3)
+    save = [button for button in app.button if button.label == "Save" and button.proto.form_id == "person-mia"]
+    save[0].click().run()
+    mia = access.load(home).entry("mia@example.org")
+    assert mia is not None and mia.quota == {"gpu_hours": None, "disk_mib": 500.0, "queued_runs": 3}, "what it cannot say stays"
+
+
 def test_the_way_to_sign_in(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KD_SIGN_IN", "oidc")
     monkeypatch.setattr(who, "faults", tuple)

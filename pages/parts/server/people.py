@@ -83,7 +83,7 @@ def _change(entry: Entry, people: People) -> None:
     with st.form(f"person-{entry.name}", border=False):
         _role(f"role-{entry.name}", entry.role)
         _limits(f"limit-{entry.name}", entry.quota, people.quota_of(None))
-        act = functools.partial(_put, entry.who, entry.name)
+        act = functools.partial(_put, entry)
         st.form_submit_button("Save", on_click=state.attempt, args=(act, NAME), width="stretch")
     act = functools.partial(actions_people.remove_person, entry.who)
     st.button(
@@ -122,13 +122,15 @@ def _limits(place: str, own: Any, others: Quota) -> None:
     """Draw a field for each limit. One that is empty is as for all others; 0 is none at all."""
     columns = st.columns(2, gap="small", wrap=False)
     for number, (name, (title, step)) in enumerate(LIMITS.items()):
-        usual = getattr(others, name)
+        freed = own.get(name, 0) is None
+        usual = None if freed else getattr(others, name)
         whole = name in ("queued_runs", "exports")
         value, kind = own.get(name), int if whole else float
         columns[number % 2].number_input(
             title, min_value=kind(0), value=None if value is None else kind(value), step=kind(step), key=f"{place}-{name}",
             placeholder="no limit" if usual is None else f"{usual:g}", format=None if whole else "%g",
-            help="Empty: as for all members" if usual is None else f"Empty: {usual:g}, as for all members",
+            help="No limit for this person" if freed
+            else "Empty: as for all members" if usual is None else f"Empty: {usual:g}, as for all members",
         )  # fmt: skip
 
 
@@ -142,8 +144,10 @@ def _new() -> None:
     actions_people.put_person(who_, st.session_state["role-new"], name)
 
 
-def _put(who_: str, name: str) -> None:
-    actions_people.put_person(who_, st.session_state[f"role-{name}"], quota=_chosen(f"limit-{name}"))
+def _put(entry: Entry) -> None:
+    freed = {name: None for name, limit in entry.quota.items() if limit is None}  # written by hand: this form cannot say it
+    chosen = _chosen(f"limit-{entry.name}")
+    actions_people.put_person(entry.who, st.session_state[f"role-{entry.name}"], quota=freed | chosen)
 
 
 def _put_all() -> None:
