@@ -26,6 +26,8 @@ from store.ingest import data_version
 from store.writer import PASSING_FAULTS, Writer
 
 LONGEST_WAIT_S = 60.0
+INVALIDATED = (duckdb.FatalException, duckdb.ConnectionException)
+ANEW = "The results database was damaged; it is being made anew from the run folders, which hold everything."
 
 
 def hold(home: Home) -> FileLock | None:
@@ -90,11 +92,13 @@ class Store:
         """Return the answer to ``sql`` as a frame. A database that a full disk has invalidated is opened again first.
 
         Raises:
-            StoreBusy: the database cannot be opened at present; ``notice`` says why.
+            StoreBusy: the database cannot be opened at present, or it was damaged and is being made anew; ``notice`` says so.
         """
         try:
             return self._ask(sql, params)
-        except (duckdb.FatalException, duckdb.ConnectionException):
+        except duckdb.Error as error:
+            if not isinstance(error, INVALIDATED) and not _is_spoilt(error):
+                raise
             if self._closed:
                 raise StoreBusy.of("a store that was closed", "an open store", "open it again with Store.open") from None
             with self._taking_in:
@@ -135,7 +139,9 @@ class Store:
             try:
                 if self._writer is not None:
                     self._writer.publish(force=True)
-            except PASSING_FAULTS as error:
+            except (*PASSING_FAULTS, duckdb.Error) as error:
+                if not isinstance(error, PASSING_FAULTS) and not _is_spoilt(error):
+                    raise
                 self.notice = _notice(str(error))
             finally:
                 self._closed = True
@@ -160,8 +166,13 @@ class Store:
             self.data_version = writer.data_version
             writer.publish()
             self.notice, self._wait_s = "", 1.0
-        except PASSING_FAULTS as error:
-            self._back_off(writer, error)
+        except (*PASSING_FAULTS, duckdb.Error) as error:
+            if _is_spoilt(error):
+                self._start_anew(writer)
+            elif isinstance(error, PASSING_FAULTS):
+                self._back_off(writer, error)
+            else:
+                raise
 
     def _back_off(self, writer: Writer, error: Exception) -> None:
         self.notice = _notice(str(error))
@@ -169,8 +180,22 @@ class Store:
         self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s)
         try:
             writer.reopen()
-        except PASSING_FAULTS as again:
-            self.notice = _notice(str(again))
+        except (*PASSING_FAULTS, duckdb.Error) as again:
+            if _is_spoilt(again):
+                self._start_anew(writer)
+            elif isinstance(again, PASSING_FAULTS):
+                self.notice = _notice(str(again))
+            else:
+                raise
+
+    def _start_anew(self, writer: Writer) -> None:
+        """Set the damaged database aside and begin an empty one, which the next rounds fill; the snapshot stays until then."""
+        writer.close()
+        _set_aside(self.home)
+        self._writer = Writer(self.home, self.home.results, self._every_s)
+        self._writer.count_from(self.data_version)
+        self.data_version = self._writer.data_version
+        self.notice = ANEW
 
     def _become_writer(self) -> bool:
         lock = hold(self.home)
@@ -195,18 +220,22 @@ class Store:
     def _ask_again(self, sql: str, params: Sequence[Any] | dict[str, Any]) -> pd.DataFrame:
         try:
             return self._ask(sql, params)  # another thread may have opened it again in the meantime
-        except (duckdb.FatalException, duckdb.ConnectionException):
-            self._recover()
+        except duckdb.Error as error:
+            if not isinstance(error, INVALIDATED) and not _is_spoilt(error):
+                raise
+            self._recover(error)
         return self._ask(sql, params)
 
-    def _recover(self) -> None:
+    def _recover(self, fault: duckdb.Error) -> None:
         try:
-            if self._writer is not None:
-                self._writer.reopen()
-            else:
+            if self._writer is None:
                 self._seen = None
                 self._follow_snapshot()
-        except PASSING_FAULTS as error:
+            elif _is_spoilt(fault):
+                self._start_anew(self._writer)
+            else:
+                self._writer.reopen()
+        except (*PASSING_FAULTS, duckdb.Error) as error:  # the next round of the intake tries again
             self.notice = _notice(str(error))
             raise StoreBusy.of(
                 f"the results database, which does not open ({_first_line(error)})",
@@ -250,16 +279,24 @@ class Store:
 
 
 def _open_writer(home: Home, every_s: float) -> Writer:
-    """Open the results for writing. A file that is no sound database is set aside: the run folders hold everything."""
+    """Open the results for writing; a file that is no sound database is set aside first."""
     try:
         return Writer(home, home.results, every_s)
-    except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException, duckdb.InternalException) as error:
-        if not _is_spoilt(str(error)):
+    except duckdb.Error as error:
+        if not _is_spoilt(error):
             raise
-    spoilt = home.results.with_name(f"results.spoilt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.duckdb")
-    home.results.replace(spoilt)
-    home.results.with_name(home.results.name + ".wal").unlink(missing_ok=True)
+    _set_aside(home)
     return Writer(home, home.results, every_s)
+
+
+def _set_aside(home: Home) -> None:
+    """Move the database out of the way, with nothing lost: the run folders hold everything. The last one is kept, for doctors."""
+    for before in home.root.glob("results.spoilt-*.duckdb"):
+        before.unlink(missing_ok=True)
+    spoilt = home.results.with_name(f"results.spoilt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.duckdb")
+    with contextlib.suppress(FileNotFoundError):
+        home.results.replace(spoilt)
+    home.results.with_name(home.results.name + ".wal").unlink(missing_ok=True)
 
 
 def _open_reader(snapshot: Path | None) -> Connection:
@@ -271,15 +308,13 @@ def _open_reader(snapshot: Path | None) -> Connection:
     return empty
 
 
-def _is_spoilt(message: str) -> bool:
+def _is_spoilt(error: BaseException) -> bool:
+    """Say whether DuckDB calls its file damaged. A wrong checksum comes as a plain ``duckdb.Error``, others as several kinds."""
     signs = (
-        "not a valid DuckDB database file",
-        "Corrupt database file",
-        "Could not read enough bytes",
-        "Corrupt WAL",
-        "replaying WAL",
-    )
-    return any(sign in message for sign in signs)
+        "corrupt database file", "corrupt wal", "replaying wal", "not a valid duckdb database file",
+        "could not read enough bytes", "metadatareader",
+    )  # fmt: skip
+    return isinstance(error, duckdb.Error) and any(sign in str(error).lower() for sign in signs)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

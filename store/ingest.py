@@ -242,9 +242,10 @@ class Intake:
             cursor.unregister("incoming")
 
 
-def bump_version(cursor: duckdb.DuckDBPyConnection) -> None:
-    """Count one more change of the data, inside the caller's transaction."""
-    cursor.execute(f"INSERT OR REPLACE INTO intake.state VALUES ('data_version', '{data_version(cursor) + 1}')")
+def bump_version(cursor: duckdb.DuckDBPyConnection, least: int = 0) -> None:
+    """Count one more change of the data, beyond ``least`` too, inside the caller's transaction."""
+    version = max(data_version(cursor), least) + 1
+    cursor.execute(f"INSERT OR REPLACE INTO intake.state VALUES ('data_version', '{version}')")
 
 
 def data_version(cursor: duckdb.DuckDBPyConnection) -> int:

@@ -81,6 +81,12 @@ class Writer:
         self.connection.reopen(between=self._drop_publisher)
         self._prepare()
 
+    def count_from(self, version: int) -> None:
+        """Count changes from beyond ``version`` on: answers to an earlier database must not pass for answers to this one."""
+        with self.connection.cursor() as cursor:
+            bump_version(cursor, least=version)
+        self.data_version = self._version()
+
     def missing_mib(self) -> float:
         """Return how much free disk space is lacking to go on safely, in MiB; 0 = there is enough."""
         size = self._path.stat().st_size if self._path.exists() else 0

@@ -77,7 +77,7 @@ def _write(run: RunDir, stop: threading.Event, every_s: float) -> None:
 
 def ingester_killed(stage: Stage) -> None:
     """Kill -9 of the process that takes in, while it starts or later, while four runs write 20 lines a second each"""
-    shown = 0
+    shown, damaged = 0, set()
     with writers(stage, 4):
         for _ in range(stage.count):
             ingester = subprocess.Popen([sys.executable, "-c", INTAKE], cwd=ROOT, stdout=subprocess.PIPE)
@@ -88,7 +88,9 @@ def ingester_killed(stage: Stage) -> None:
                 time.sleep(stage.rng.uniform(0, 0.8))
                 stage.kill("ingester", ingester.pid)
                 ingester.wait()
+            damaged |= {path.name for path in stage.home.root.glob("results.spoilt-*")}
             shown = _never_less(stage, shown)
+    stage.account.figures["databases that DuckDB called damaged after a kill of the ingester, made anew"] = len(damaged)
 
 
 def publisher_killed(stage: Stage) -> None:

@@ -161,6 +161,60 @@ def test_a_spoilt_database_is_set_aside_and_made_anew(home: Home, make_run: Make
     assert len(list(home.root.glob("results.spoilt-*.duckdb"))) == 1
 
 
+def damage(path: Path, first: int, last: int) -> None:
+    """Turn bits over within the file, as a dying disk does."""
+    with path.open("r+b") as file:
+        for at in range(first, min(last, path.stat().st_size), 4096):
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 0x5A]))
+
+
+def test_a_database_with_a_wrong_checksum_is_set_aside_and_made_anew(home: Home, make_run: MakeRun) -> None:
+    """DuckDB says so with an error of no kind of its own."""
+    make_run()
+    with Store.open(home) as store:
+        store.take_in()
+    damage(home.results, 12288 + 64, 1 << 30)
+    with Store.open(home) as store:
+        store.take_in()
+        assert len(queries.runs(store)) == 1 and store.notice == ""
+    assert len(list(home.root.glob("results.spoilt-*.duckdb"))) == 1
+
+
+@pytest.mark.parametrize("finds", ["a question", "the intake"])
+def test_a_database_that_is_damaged_while_it_is_open_is_made_anew(home: Home, make_run: MakeRun, finds: str) -> None:
+    for seed in range(3):
+        make_run(seed=seed, epochs=200)
+    with Store.open(home) as store:
+        store.take_in()
+    with Store.open(home) as store:
+        before = store.data_version
+        damage(home.results, 12288 + 64, 1 << 30)
+        if finds == "a question":
+            store.frame("SELECT * FROM epochs")  # whatever it finds
+            assert "is being made anew" in store.notice
+        make_run(seed=3)
+        for _ in range(3):
+            store._retry_at = 0
+            store.take_in()
+        assert len(queries.runs(store)) == 4 and store.notice == "" and store.data_version > before
+        store.publish()
+    with Store.open(home) as store:
+        assert len(queries.runs(store)) == 4
+
+
+def test_a_fault_that_is_no_damage_moves_nothing(home: Home, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run()
+    with Store.open(home) as store:
+        store.take_in()
+        with pytest.raises(duckdb.CatalogException):
+            store.frame("SELECT * FROM corrupt_database_file")
+        assert len(queries.runs(store)) == 1
+    assert not list(home.root.glob("results.spoilt-*"))
+
+
 def test_a_foreign_program_on_the_file_makes_us_readers_for_a_while(home: Home, make_run: MakeRun) -> None:
     make_run()
     with Store.open(home) as store:
