@@ -16,6 +16,16 @@ CONFIG = {"threads": "2", "memory_limit": "1GB", "autoload_known_extensions": "f
 WAIT_S = 30.0
 
 
+def remove_logs(path: Path) -> None:
+    """Remove the logs of changes of the database at ``path``, which nobody has open.
+
+    DuckDB keeps ``.wal``, and while it writes one out ``.wal.checkpoint`` and ``.wal.recovery``. One that is left beside
+    another database would be played into it.
+    """
+    for log in path.parent.glob(f"{path.name}.wal*"):
+        log.unlink(missing_ok=True)
+
+
 class Connection:
     """A database file; every use takes a cursor of its own, so any thread may ask at any time.
 

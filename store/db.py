@@ -21,7 +21,7 @@ from kdengine.durable import write_aside
 from kdengine.errors import KdError, StoreBusy
 from kdengine.home import Home
 from store import schema
-from store.connection import Connection
+from store.connection import Connection, remove_logs
 from store.ingest import data_version
 from store.writer import PASSING_FAULTS, Writer
 
@@ -296,7 +296,7 @@ def _set_aside(home: Home) -> None:
     spoilt = home.results.with_name(f"results.spoilt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.duckdb")
     with contextlib.suppress(FileNotFoundError):
         home.results.replace(spoilt)
-    home.results.with_name(home.results.name + ".wal").unlink(missing_ok=True)
+    remove_logs(home.results)
 
 
 def _open_reader(snapshot: Path | None) -> Connection:

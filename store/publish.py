@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from store.connection import CONFIG, Connection
+from store.connection import CONFIG, Connection, remove_logs
 
 INTERNAL = ("intake.offsets", "intake.rejects")
 
@@ -41,8 +41,8 @@ class Publisher:
                 return False
             cursor.execute("CHECKPOINT")
         aside = self._target.with_name(f".{self._target.name}.new")
-        for leftover in (aside, aside.with_name(aside.name + ".wal")):
-            leftover.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
+        remove_logs(aside)
         try:
             self._copy(aside)
             _without_internals(aside)

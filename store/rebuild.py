@@ -12,6 +12,7 @@ from pathlib import Path
 from kdengine.errors import StoreBusy
 from kdengine.home import Home
 from kdengine.rundir import run_dirs
+from store.connection import remove_logs
 from store.db import hold, holder
 from store.writer import Writer
 
@@ -37,7 +38,7 @@ def rebuild(home: Home, progress: Callable[[int, int], None] | None = None) -> d
     try:
         _remove(aside)
         found = _build(home, aside, progress)
-        home.results.with_name(home.results.name + ".wal").unlink(missing_ok=True)
+        remove_logs(home.results)
         aside.replace(home.results)
         return found
     finally:
@@ -63,5 +64,5 @@ def _build(home: Home, path: Path, progress: Callable[[int, int], None] | None) 
 
 
 def _remove(path: Path) -> None:
-    for leftover in (path, path.with_name(path.name + ".wal")):
-        leftover.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    remove_logs(path)

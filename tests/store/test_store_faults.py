@@ -155,7 +155,11 @@ def test_the_snapshot_is_read_only_fresh_and_without_internals(home: Home, make_
 def test_a_spoilt_database_is_set_aside_and_made_anew(home: Home, make_run: MakeRun) -> None:
     make_run()
     home.results.write_bytes(b"this is no database" * 1000)
+    logs = [home.results.with_name(home.results.name + ending) for ending in (".wal", ".wal.checkpoint", ".wal.recovery")]
+    for log in logs:  # DuckDB would play them into the new database
+        log.write_bytes(b"changes of another one")
     with Store.open(home) as store:
+        assert not any(log.exists() and log.read_bytes().startswith(b"changes") for log in logs)
         store.take_in()
         assert len(queries.runs(store)) == 1
     assert len(list(home.root.glob("results.spoilt-*.duckdb"))) == 1
