@@ -41,6 +41,7 @@ class Lag:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._seen: list[tuple[float, dict[str, int]]] = []
+        self._began = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
@@ -63,7 +64,7 @@ class Lag:
             self._seen.append((now, dict(rows)))
 
     def seconds(self) -> list[float]:
-        """Stop, and return the lag of every epoch that showed while it was watched."""
+        """Stop, and return the lag of every epoch that was told, and showed, while it was watched."""
         self._stop.set()
         self._thread.join()
         found = []
@@ -73,7 +74,7 @@ class Lag:
             for told in epochs:
                 while at and shown.get(run_id, 0) < told.epoch:
                     at, shown = next(looks, (0.0, {}))
-                if at:
+                if at and told.at >= self._began:
                     found.append(max(0.0, at - told.at))
         return found
 
