@@ -49,7 +49,7 @@ $(VENV)-demo/.ready: requirements-demo.txt
 
 check test: export OMP_NUM_THREADS := 1  # two test processes on two cores
 
-check: setup-dev  ## style, types, fast tests: about a minute
+check: setup-dev  ## style, types, fast tests: two to three minutes
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
@@ -59,7 +59,7 @@ format: setup-dev  ## put the code into its usual form
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-test: setup-dev  ## every test, browser included: under ten minutes on two cores
+test: setup-dev  ## every test, browser included: about a quarter of an hour on two cores
 	@$(PY) -m pytest -n 2 --dist worksteal
 
 bench: setup  ## short forms of the measurements (benchmarks/README.md has the long ones)
