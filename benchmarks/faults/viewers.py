@@ -32,6 +32,8 @@ QUESTIONS = (
     "copy runs to 'here.csv'",  # refused
 )  # fmt: skip
 RIGHT = 5  # so many of them have an answer
+EMPTY = "No row fits"  # an answer, too: no run has finished yet
+SETTLING_S = 10  # of a run, until the server has opened its first page and published
 LONG_S, GROWN_MIB = 30, 80.0  # in so many seconds everything was asked; a server that grows by more has a leak
 
 
@@ -63,6 +65,10 @@ class Lag:
                 return
             self._seen.append((now, dict(rows)))
 
+    def has_moved(self) -> bool:
+        """Say whether the snapshot was replaced since the watch began: what was told before that shows then."""
+        return len(self._seen) > 1 or not self._thread.is_alive()
+
     def seconds(self) -> list[float]:
         """Stop, and return the lag of every epoch that was told, and showed, while it was watched."""
         self._stop.set()
@@ -83,13 +89,16 @@ def hammering(stage: Stage) -> None:
     """The SQL page asked as fast as it answers, also what is wrong, refused or endless, while eight runs log 20 epochs/s each"""
     stage.home.settings.write_text(f'{{"cpu_slots": {RUNS}}}')
     seconds = stage.count
-    runs = [stage.launch(epochs=PER_S * seconds, epoch_s=1 / PER_S, seed=seed, start=False) for seed in range(RUNS)]
+    runs = [
+        stage.launch(epochs=PER_S * (seconds + SETTLING_S), epoch_s=1 / PER_S, seed=seed, start=False) for seed in range(RUNS)
+    ]
     with Watch(stage, "run", f"run={runs[0].run_id}") as watch:
         await_true("all runs", lambda: all(run.events_bytes() for run in runs))
         await_true("a snapshot", stage.home.snapshot.exists)
         time.sleep(min(15.0, 0.2 * seconds))  # the server loads what its pages will need
         lag, answers, memory = Lag(stage), Counter[str](), list[float]()
         _hammer_all(stage, watch.server, seconds, answers, memory)
+        await_true("a second look at the snapshot", lag.has_moved)
         _report(stage, sorted(lag.seconds()), answers, memory)
         for run in runs:
             stage.complaints += complaints_of(to_end(stage.home, run.run_id), stage.home, formula_of(run))
@@ -136,7 +145,8 @@ def _answer(reader: Reader, sql: str) -> str | None:
         await_true("an answer", lambda: tab.elements["dataframe"] or tab.notes or tab.faults, 60)
     except TimeoutError:
         return "no answer at all"
-    return None if tab.elements["dataframe"] else " ".join(tab.notes or tab.faults)
+    said = " ".join(tab.notes or tab.faults)
+    return None if tab.elements["dataframe"] or EMPTY in said else said
 
 
 def _report(stage: Stage, lags: list[float], answers: Counter[str], memory: list[float]) -> None:
