@@ -369,7 +369,7 @@ TIME = _all(
     (f"{K}|{R}", "with recursive t as (select 1 as i union all select i + 1 from t) select max(i) from t"),
     (f"{K}|{R}", "with recursive t as (select 1 as i union all select i from t, range(10)) select count(*) from t"),
     (f"{K}|{R}", "select levenshtein(repeat('ab', 100000), repeat('ba', 100000))"),
-    (f"{K}|{R}", "select damerau_levenshtein(repeat('ab', 5000), repeat('ba', 5000))"),
+    (f"{K}|{R}|{A}", "select damerau_levenshtein(repeat('ab', 5000), repeat('ba', 5000))"),
     (f"{K}|{R}", "select list_reduce(range(100000000), lambda a, b: a + b)"),
     (f"{K}|{R}", "select list_sum(list_transform(range(100000),"
                  " lambda a: list_sum(list_transform(range(100000), lambda b: a * b))))"),

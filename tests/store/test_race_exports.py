@@ -220,6 +220,20 @@ def test_one_order_is_drawn_once_and_handed_out_again(desk: Desk) -> None:
     assert [seen["name"] for seen in desk.drawn()] == ["a"]
 
 
+def test_joining_while_the_process_that_draws_clears_its_folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = desk.ask(who="ada")
+    replace, cleared = Path.replace, []
+
+    def clearing(path: Path, target: Path) -> Path:
+        if path.name.startswith(".order.json") and len(cleared) < 2:
+            cleared.append(shelf.clear(path.parent))  # what is beside the order is taken for remains
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", clearing)
+    assert desk.ask(who="bob") == key and len(cleared) == 2
+    assert exports.view(desk.home, key).who == ("ada", "bob")
+
+
 def test_it_is_watched_from_start_to_end(desk: Desk) -> None:
     assert exports.view(desk.home, order().key(exports.versions())).state == "absent"
     key = desk.ask(lingers=True)

@@ -153,9 +153,18 @@ def _read(path: Path, stamp: tuple[int, int]) -> Asked:
 
 
 def put(folder: Path, asked: Asked) -> None:
-    """Write what was asked for, aside and renamed."""
+    """Write what was asked for, aside and renamed: again where the process that draws clears the folder at that moment.
+
+    Raises:
+        OSError: the disk is full or cannot be written, or the folder has gone.
+    """
     said = {"who": asked.who, "at": asked.at, "order": asked.order.model_dump(mode="json")}
-    write_aside(folder / ORDER, json.dumps(said, ensure_ascii=False).encode())
+    for left in (2, 1, 0):  # it clears at its start and at its end
+        try:
+            return write_aside(folder / ORDER, json.dumps(said, ensure_ascii=False).encode())
+        except FileNotFoundError:
+            if not left or not folder.is_dir():
+                raise
 
 
 # ---- throwing away -------------------------------------------------------------------------------------------------------------
