@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,11 +23,10 @@ import psutil
 from benchmarks.sessions import Reader
 from kdengine.home import Home
 from kdengine.hosting import Hosting
-from kdengine.serve import HOST, Place, command, free_port
+from kdengine.serve import HOST, Place, command
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FIRST_PORT = int(os.environ.get("KD_BENCH_PORT", "8601"))
 UP_S = 60.0
 
 
@@ -50,6 +50,12 @@ def browser_path() -> str:
     return found
 
 
+def _any_port() -> int:
+    """Return a port that nobody has: the kernel's choice, so that several at once do not choose the same."""
+    with socket.create_server((HOST, 0)) as found:
+        return int(found.getsockname()[1])
+
+
 class Server:
     """The app on a free port; ``watched``: and a tab at ``page`` that stays open. ``more``: added to its environment.
 
@@ -60,7 +66,7 @@ class Server:
         self._home = home
         self._place = (page, query) if watched else None
         self._more = more or {}
-        self._port = free_port(Place(FIRST_PORT))
+        self._port = _any_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self.reader: Reader | None = None
